@@ -4,6 +4,7 @@
 //! This room knows nothing of schedulers, storage or HTTP.
 
 pub mod format;
+pub mod guest;
 pub mod outcome;
 
 mod face;
