@@ -1,3 +1,7 @@
 //! The host that an ao guest sees: its imports, files, calendar and randomness.
 
+pub mod clock;
+pub mod files;
 pub mod imports;
+pub mod random;
+pub mod text;
