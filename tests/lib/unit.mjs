@@ -58,10 +58,10 @@ async function start (args, env, ready, { seconds = 30 } = {}) {
 
 /**
  * `lockstep serve` against an upstream of lib/network.mjs (or any `{suUrl, gatewayUrl}`). Stops with the test `t`.
- * `env` are settings by their environment names; `args` more flags.
+ * `env` are settings by their environment names, `args` more flags, `port` where others expect it.
  */
-export async function serveUnit (t, { suUrl, gatewayUrl }, { data, env = {}, args = [], seconds } = {}) {
-  const port = await freePort()
+export async function serveUnit (t, { suUrl, gatewayUrl }, { data, port, env = {}, args = [], seconds } = {}) {
+  port ??= await freePort()
   const url = `http://127.0.0.1:${port}`
   data ??= temporary(t)
   const unit = await start(['serve', '--listen', `127.0.0.1:${port}`, '--su-url', suUrl, '--gateway-url', gatewayUrl, '--graphql-url', `${gatewayUrl}/graphql`, '--data', data, ...args],
@@ -92,8 +92,8 @@ export function client (url) {
     /** The sum of a metric's samples whose labels contain all of `labels` (`name="value"`); null where there is no such metric. */
     metric: async (name, ...labels) => {
       const { body } = await request('/metrics')
-      const lines = body.toString().split('\n').filter((l) => l.startsWith(name) && /[ {]/.test(l[name.length]) && labels.every((x) => l.includes(x)))
-      return lines.length ? lines.reduce((n, l) => n + +l.slice(l.lastIndexOf('}') + 1).trim().split(' ').find(Boolean).replace(/^[a-z_]+$/, '0') || n, 0) : null
+      const samples = body.toString().split('\n').map((line) => /^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)/.exec(line)).filter((m) => m?.[1] === name && labels.every((l) => m[2]?.includes(l)))
+      return samples.length ? samples.reduce((sum, m) => sum + Number(m[3]), 0) : null
     }
   }
 }

@@ -316,6 +316,7 @@ static int trusted(const char *message, const char *environment) {
   return same(signer, sender) || has_tag(member(environment, "Process"), "Authority", signer);
 }
 
+#ifndef AO_OWN_HANDLE  // a process may write its whole answer itself
 // What a process does with one message.
 static void receive(const char *message, const char *environment, const char *action);
 
@@ -352,6 +353,7 @@ EXPORT("handle") const char *handle(const char *message, const char *environment
   if (response.full) return "{\"ok\":false,\"response\":\"the answer is too long\"}";
   return response.at;
 }
+#endif
 
 // ---- What the loader asks of every module of this format ------------------------------------------------------------------
 

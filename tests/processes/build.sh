@@ -14,5 +14,6 @@ for file in "$@"; do
     -DSTACK_BYTES=$stack_bytes -DSTACK_KEPT=4096 -c "$file" -o "$work/$name.o"
   wasm-ld "$work/$name.o" "$work/stack.o" -o "$name.wasm" --no-entry --export=__wasm_call_ctors --export-table --strip-all \
     -z stack-size=$stack_bytes --initial-memory=131072 --max-memory=131072
+  chmod 644 "$name.wasm"
   echo "$name.wasm $(stat -c %s "$name.wasm") bytes"
 done

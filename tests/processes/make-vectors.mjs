@@ -55,8 +55,8 @@ for (const name of process.argv.length > 2 ? process.argv.slice(2) : Object.keys
   for (const [suffix, format] of Object.entries(formats)) {
     const env = environment(name, format)
     const records = []
-    for await (const record of evaluateFresh({ wasm, format, env, messages: schedule(env, steps[name]) })) {
-      if (record.thrown !== undefined) throw new Error(`${name} record ${records.length} threw: ${record.thrown}`)
+    for await (const { thrown, ...record } of evaluateFresh({ wasm, format, env, messages: schedule(env, steps[name]) })) {
+      if (thrown) throw new Error(`${name} record ${records.length} threw`)
       records.push(record)
     }
     const head = {
