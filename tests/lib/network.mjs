@@ -60,8 +60,9 @@ export class Network {
   }
 
   /** Schedules a message; answers its id. */
-  message (pid, messageTags, { data = '', signer = owner, from, label, type = 'Message', exactly } = {}) {
+  message (pid, messageTags, { data = '', signer = owner, from, label, type = 'Message', exactly, sameTime = false } = {}) {
     const n = this.processes[pid].edges.length
+    if (sameTime) this.clock.timestamp -= 1000
     const mid = id(label ?? `message ${pid} ${n}`)
     this.#append(pid, {
       id: mid,
@@ -73,6 +74,14 @@ export class Network {
       data,
       ...exactly
     }, mid)
+    return mid
+  }
+
+  /** Schedules the content of an earlier message once more, under another id. */
+  again (pid, nonce) {
+    const { message } = this.processes[pid].edges.find((edge) => nonceOf(edge) === nonce).node
+    const mid = id(`again ${pid} ${this.processes[pid].edges.length}`)
+    this.#append(pid, { ...message, id: mid, signature: `sig-${mid}` }, mid)
     return mid
   }
 
