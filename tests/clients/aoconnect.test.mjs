@@ -7,7 +7,7 @@ import { connect, createDataItemSigner, serializeCron } from '@permaweb/aoconnec
 import { tags } from '../lib/messages.mjs'
 import { aosModule } from '../lib/paths.mjs'
 import { devnet, freePort, serveUnit, temporary } from '../lib/unit.mjs'
-import { upload, wallet } from '../lib/wallet.mjs'
+import { address, upload, wallet } from '../lib/wallet.mjs'
 
 const jwk = wallet()
 const signer = createDataItemSigner(jwk)
@@ -110,7 +110,7 @@ test('assign: a message of one process is evaluated by another', async () => {
 })
 
 test('a dry run sees the state and leaves it', async () => {
-  const dry = await ao.dryrun({ process: alice, owner: (await import('../lib/wallet.mjs')).address(jwk), tags: tags({ Action: 'Eval' }), data: 'X = X + 1; return X' })
+  const dry = await ao.dryrun({ process: alice, owner: address(jwk), tags: tags({ Action: 'Eval' }), data: 'X = X + 1; return X' })
   assert.equal(dry.Output.data, '43')
   assert.equal(await value(alice, 'return X'), '42')
 })
