@@ -8,7 +8,7 @@ export const loaders = { '0.0.49': '@permaweb/ao-loader', '0.0.44': '@permaweb/a
 export const sha256 = (bytes) => crypto.createHash('sha256').update(bytes).digest('hex')
 
 /** The loader replaces these for the whole node process and does not always put them back. */
-async function withGlobalsKept (run) {
+export async function withGlobalsKept (run) {
   const kept = [Date.now, Math.random, console.log]
   try { return await run() } finally { [Date.now, Math.random, console.log] = kept }
 }
