@@ -133,7 +133,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // SHA-256 of the bytes 01 02 03.
         let jwk = r#"{"kty":"RSA","e":"AQAB","n":"AQID"}"#;
-        let expected = "A5BYxvLAy0ksUgsKTRMvd8wPeKvM1ztowgqHqN-FELg";
+        let expected = "A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc-4E";
         let direct = settings(dir.path(), &[("wallet", jwk)]);
         assert_eq!(address(&direct).unwrap(), expected);
         let file = dir.path().join("wallet.json");

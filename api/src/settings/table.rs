@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn the_table_is_replaced_between_its_markers_and_nothing_else_changes() {
-        let readme = format!("before\n{TABLE_BEGIN}\nold\n{TABLE_END}\nafter\n");
+        let readme = format!("before\n{TABLE_BEGIN}\nstale words\n{TABLE_END}\nafter\n");
         let fresh = with_table(&readme).unwrap();
         assert!(
             fresh.starts_with(&format!("before\n{TABLE_BEGIN}\n")) && fresh.ends_with("\nafter\n")
         );
-        assert!(!fresh.contains("old"));
+        assert!(!fresh.contains("stale words"));
         assert_eq!(with_table(&fresh).unwrap(), fresh);
         assert_eq!(with_table("no markers"), None);
     }
