@@ -49,20 +49,14 @@ pub enum Error {
 ///
 /// Creates the data directory, so that an unusable one is found out before anything else starts.
 pub fn address(settings: &Settings) -> Result<String, Error> {
-    let data = |source| Error::Data {
-        path: settings.data.clone(),
-        source,
-    };
+    let data = |source| Error::Data { path: settings.data.clone(), source };
     fs::create_dir_all(&settings.data).map_err(data)?;
     tempfile::NamedTempFile::new_in(&settings.data).map_err(data)?;
     if let Some(wallet) = &settings.wallet {
         return of_wallet(&wallet.0, "setting `wallet`");
     }
     if let Some(path) = &settings.wallet_file {
-        let text = fs::read_to_string(path).map_err(|source| Error::WalletFile {
-            path: path.clone(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| Error::WalletFile { path: path.clone(), source })?;
         return of_wallet(&text, &format!("file {}", path.display()));
     }
     let path = settings.data.join(IDENTITY_FILE);
@@ -71,18 +65,10 @@ pub fn address(settings: &Settings) -> Result<String, Error> {
 
 /// An Arweave address: base64url of SHA-256 of the RSA modulus.
 fn of_wallet(jwk: &str, origin: &str) -> Result<String, Error> {
-    let wrong = |reason| Error::Wallet {
-        origin: origin.to_owned(),
-        reason,
-    };
+    let wrong = |reason| Error::Wallet { origin: origin.to_owned(), reason };
     let jwk: serde_json::Value = serde_json::from_str(jwk).map_err(|_| wrong("it is not JSON"))?;
-    let modulus = jwk
-        .get("n")
-        .and_then(|n| n.as_str())
-        .ok_or_else(|| wrong("it has no modulus `n`"))?;
-    let modulus = URL_SAFE_NO_PAD
-        .decode(modulus)
-        .map_err(|_| wrong("`n` is not base64url"))?;
+    let modulus = jwk.get("n").and_then(|n| n.as_str()).ok_or_else(|| wrong("it has no modulus `n`"))?;
+    let modulus = URL_SAFE_NO_PAD.decode(modulus).map_err(|_| wrong("`n` is not base64url"))?;
     if modulus.is_empty() {
         return Err(wrong("`n` is empty"));
     }
@@ -97,18 +83,14 @@ fn kept_identity(path: &Path) -> io::Result<String> {
             if bytes.len() == IDENTITY_BYTES {
                 Ok(text.to_owned())
             } else {
-                Err(io::Error::other(format!(
-                    "expected {IDENTITY_BYTES} bytes in base64url, found {}",
-                    bytes.len()
-                )))
+                Err(io::Error::other(format!("expected {IDENTITY_BYTES} bytes in base64url, found {}", bytes.len())))
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut bytes = [0; IDENTITY_BYTES];
             fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
             let text = URL_SAFE_NO_PAD.encode(bytes);
-            let mut file =
-                tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+            let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
             writeln!(file, "{text}")?;
             file.as_file().sync_all()?;
             file.persist(path).map_err(|error| error.error)?;
@@ -138,14 +120,7 @@ mod tests {
         assert_eq!(address(&direct).unwrap(), expected);
         let file = dir.path().join("wallet.json");
         fs::write(&file, jwk).unwrap();
-        assert_eq!(
-            address(&settings(
-                dir.path(),
-                &[("wallet_file", file.to_str().unwrap())]
-            ))
-            .unwrap(),
-            expected
-        );
+        assert_eq!(address(&settings(dir.path(), &[("wallet_file", file.to_str().unwrap())])).unwrap(), expected);
     }
 
     #[test]
@@ -160,31 +135,15 @@ mod tests {
     #[test]
     fn a_bad_wallet_is_an_error_that_shows_nothing_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        for jwk in [
-            "hunter2",
-            r#"{"d":"hunter2"}"#,
-            r#"{"n":"hunter2 *"}"#,
-            r#"{"n":""}"#,
-        ] {
-            let error = address(&settings(dir.path(), &[("wallet", jwk)]))
-                .unwrap_err()
-                .to_string();
+        for jwk in ["hunter2", r#"{"d":"hunter2"}"#, r#"{"n":"hunter2 *"}"#, r#"{"n":""}"#] {
+            let error = address(&settings(dir.path(), &[("wallet", jwk)])).unwrap_err().to_string();
             assert!(
-                error.starts_with("the wallet from setting `wallet` is not")
-                    && !error.contains("hunter2"),
+                error.starts_with("the wallet from setting `wallet` is not") && !error.contains("hunter2"),
                 "{error}"
             );
         }
-        let error = address(&settings(
-            dir.path(),
-            &[("wallet_file", "/nonexistent/w.json")],
-        ))
-        .unwrap_err()
-        .to_string();
-        assert!(
-            error.starts_with("wallet file /nonexistent/w.json: No such file"),
-            "{error}"
-        );
+        let error = address(&settings(dir.path(), &[("wallet_file", "/nonexistent/w.json")])).unwrap_err().to_string();
+        assert!(error.starts_with("wallet file /nonexistent/w.json: No such file"), "{error}");
     }
 
     #[test]
@@ -195,12 +154,7 @@ mod tests {
         assert!(error.contains("identity"), "{error}");
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = address(&settings(&file.join("below"), &[]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("data directory ") && error.contains("Not a directory"),
-            "{error}"
-        );
+        let error = address(&settings(&file.join("below"), &[])).unwrap_err().to_string();
+        assert!(error.starts_with("data directory ") && error.contains("Not a directory"), "{error}");
     }
 }

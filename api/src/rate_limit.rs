@@ -40,25 +40,14 @@ impl RateLimiter {
         if window.is_zero() || requests_max == 0 || cleanup_interval.is_zero() {
             return None;
         }
-        let clients = Clients {
-            requests: HashMap::new(),
-            cleaned: Instant::now(),
-        };
-        Some(Self {
-            window,
-            requests_max: requests_max as usize,
-            cleanup_interval,
-            clients: Mutex::new(clients),
-        })
+        let clients = Clients { requests: HashMap::new(), cleaned: Instant::now() };
+        Some(Self { window, requests_max: requests_max as usize, cleanup_interval, clients: Mutex::new(clients) })
     }
 
     /// Counts a request made at `now`; `None` if the client has used up its window.
     pub fn count(&self, client: &str, now: Instant) -> Option<Counted> {
         let client = shortened(client);
-        let mut clients = self
-            .clients
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut clients = self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if now.saturating_duration_since(clients.cleaned) >= self.cleanup_interval {
             clients.forget_silent(self.window, now);
         }
@@ -67,28 +56,19 @@ impl RateLimiter {
             clients.make_room();
         }
         let times = clients.requests.entry(client.to_owned()).or_default();
-        while times
-            .front()
-            .is_some_and(|&time| now.saturating_duration_since(time) >= self.window)
-        {
+        while times.front().is_some_and(|&time| now.saturating_duration_since(time) >= self.window) {
             times.pop_front();
         }
         if times.len() >= self.requests_max {
             return None;
         }
         times.push_back(now);
-        Some(Counted {
-            client: client.to_owned(),
-            at: now,
-        })
+        Some(Counted { client: client.to_owned(), at: now })
     }
 
     /// Takes a counted request back.
     pub fn forgive(&self, counted: Counted) {
-        let mut clients = self
-            .clients
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut clients = self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(times) = clients.requests.get_mut(&counted.client) {
             if let Some(index) = times.iter().rposition(|&time| time == counted.at) {
                 times.remove(index);
@@ -102,11 +82,7 @@ impl RateLimiter {
 
 impl Clients {
     fn forget_silent(&mut self, window: Duration, now: Instant) {
-        self.requests.retain(|_, times| {
-            times
-                .back()
-                .is_some_and(|&last| now.saturating_duration_since(last) < window)
-        });
+        self.requests.retain(|_, times| times.back().is_some_and(|&last| now.saturating_duration_since(last) < window));
         self.cleaned = now;
     }
 
@@ -115,11 +91,7 @@ impl Clients {
         if self.requests.len() < CLIENTS_MAX {
             return;
         }
-        let oldest = self
-            .requests
-            .iter()
-            .min_by_key(|(_, times)| times.back().copied())
-            .map(|(name, _)| name.clone());
+        let oldest = self.requests.iter().min_by_key(|(_, times)| times.back().copied()).map(|(name, _)| name.clone());
         if let Some(oldest) = oldest {
             self.requests.remove(&oldest);
         }
@@ -146,21 +118,9 @@ mod tests {
         let limiter = RateLimiter::new(WINDOW, 2, CLEANUP).unwrap();
         let start = Instant::now();
         assert!(limiter.count("a", start).is_some());
-        assert!(
-            limiter
-                .count("a", start + Duration::from_secs(30))
-                .is_some()
-        );
-        assert!(
-            limiter
-                .count("a", start + Duration::from_secs(59))
-                .is_none()
-        );
-        assert!(
-            limiter
-                .count("b", start + Duration::from_secs(59))
-                .is_some()
-        );
+        assert!(limiter.count("a", start + Duration::from_secs(30)).is_some());
+        assert!(limiter.count("a", start + Duration::from_secs(59)).is_none());
+        assert!(limiter.count("b", start + Duration::from_secs(59)).is_some());
     }
 
     #[test]
@@ -169,18 +129,8 @@ mod tests {
         let start = Instant::now();
         limiter.count("a", start).unwrap();
         limiter.count("a", start + Duration::from_secs(30)).unwrap();
-        assert!(
-            limiter
-                .count("a", start + Duration::from_secs(60))
-                .is_some(),
-            "the first has left the window"
-        );
-        assert!(
-            limiter
-                .count("a", start + Duration::from_secs(61))
-                .is_none(),
-            "the second has not"
-        );
+        assert!(limiter.count("a", start + Duration::from_secs(60)).is_some(), "the first has left the window");
+        assert!(limiter.count("a", start + Duration::from_secs(61)).is_none(), "the second has not");
     }
 
     #[test]
@@ -214,20 +164,13 @@ mod tests {
         let limiter = RateLimiter::new(WINDOW, 6, CLEANUP).unwrap();
         let start = Instant::now();
         for i in 0..CLIENTS_MAX + 3 {
-            limiter
-                .count(&i.to_string(), start + Duration::from_nanos(i as u64))
-                .unwrap();
+            limiter.count(&i.to_string(), start + Duration::from_nanos(i as u64)).unwrap();
         }
         let long = "é".repeat(1000);
         limiter.count(&long, start).unwrap();
         let clients = limiter.clients.lock().unwrap();
         assert_eq!(clients.requests.len(), CLIENTS_MAX);
         assert!(!clients.requests.contains_key("0"));
-        assert!(
-            clients
-                .requests
-                .keys()
-                .all(|name| name.len() <= CLIENT_BYTES_MAX)
-        );
+        assert!(clients.requests.keys().all(|name| name.len() <= CLIENT_BYTES_MAX));
     }
 }

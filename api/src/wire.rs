@@ -34,10 +34,7 @@ pub fn result(outcome: &Outcome) -> String {
 
 /// The body of `/results` and `/cron`; `sort` goes into every cursor.
 pub fn page(page: &Page, sort: Sort) -> String {
-    let mut body = format!(
-        r#"{{"pageInfo":{{"hasNextPage":{}}},"edges":["#,
-        page.has_next
-    );
+    let mut body = format!(r#"{{"pageInfo":{{"hasNextPage":{}}},"edges":["#, page.has_next);
     for (index, Edge { cursor, outcome }) in page.edges.iter().enumerate() {
         if index > 0 {
             body.push(',');
@@ -88,27 +85,13 @@ pub fn decode_bound(text: &str) -> Result<Bound, String> {
         serde_json::from_str::<Value>(&text).ok()
     });
     let Some(json) = json else {
-        let timestamp =
-            to_u64(crate::http::number::from_text(text)).ok_or("Expected number, received nan")?;
-        return Ok(Bound {
-            cursor: Some(Cursor {
-                timestamp,
-                ordinate: None,
-                cron: None,
-            }),
-            sort: None,
-        });
+        let timestamp = to_u64(crate::http::number::from_text(text)).ok_or("Expected number, received nan")?;
+        return Ok(Bound { cursor: Some(Cursor { timestamp, ordinate: None, cron: None }), sort: None });
     };
     let Value::Object(fields) = json else {
-        return Err(format!(
-            "Expected object, received {}",
-            crate::http::number::kind(&json)
-        ));
+        return Err(format!("Expected object, received {}", crate::http::number::kind(&json)));
     };
-    let sort = fields
-        .get("sort")
-        .and_then(Value::as_str)
-        .and_then(parse_sort);
+    let sort = fields.get("sort").and_then(Value::as_str).and_then(parse_sort);
     let text_of = |key: &str| match fields.get(key) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.clone()),
@@ -187,11 +170,7 @@ mod tests {
     }
 
     fn cursor(timestamp: u64, ordinate: &str, cron: Option<&str>) -> Cursor {
-        Cursor {
-            timestamp,
-            ordinate: Some(ordinate.to_owned()),
-            cron: cron.map(str::to_owned),
-        }
+        Cursor { timestamp, ordinate: Some(ordinate.to_owned()), cron: cron.map(str::to_owned) }
     }
 
     #[test]
@@ -213,22 +192,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_gets_its_default_and_a_thrown_evaluation_has_no_gas() {
-        let thrown = Outcome {
-            error: Some(json!({})),
-            ..Outcome::default()
-        };
-        assert_eq!(
-            result(&thrown),
-            r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":"","Error":{}}"#
-        );
-        let empty = Outcome {
-            gas_used: Some(0),
-            ..Outcome::default()
-        };
-        assert_eq!(
-            result(&empty),
-            r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":"","GasUsed":0}"#
-        );
+        let thrown = Outcome { error: Some(json!({})), ..Outcome::default() };
+        assert_eq!(result(&thrown), r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":"","Error":{}}"#);
+        let empty = Outcome { gas_used: Some(0), ..Outcome::default() };
+        assert_eq!(result(&empty), r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":"","GasUsed":0}"#);
     }
 
     #[test]
@@ -240,14 +207,8 @@ mod tests {
             (json!([1]), "[1]"),
             (Value::Null, r#""""#),
         ] {
-            let body = result(&Outcome {
-                output: Some(output),
-                ..Outcome::default()
-            });
-            assert!(
-                body.ends_with(&format!(r#""Output":{expected}}}"#)),
-                "{body}"
-            );
+            let body = result(&Outcome { output: Some(output), ..Outcome::default() });
+            assert!(body.ends_with(&format!(r#""Output":{expected}}}"#)), "{body}");
         }
     }
 
@@ -259,33 +220,16 @@ mod tests {
             assignments: Some(json!("x")),
             ..Outcome::default()
         };
-        assert_eq!(
-            result(&odd),
-            r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":""}"#
-        );
+        assert_eq!(result(&odd), r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":""}"#);
     }
 
     #[test]
     fn a_page_s_nodes_have_neither_gas_nor_error() {
-        let outcome = Outcome {
-            gas_used: Some(5),
-            error: Some(json!(false)),
-            output: Some(json!(3)),
-            ..Outcome::default()
-        };
-        let edges = vec![Edge {
-            cursor: cursor(17, "2", None),
-            outcome,
-        }];
-        let body = page(
-            &Page {
-                edges,
-                has_next: true,
-            },
-            Sort::Desc,
-        );
-        let encoded =
-            STANDARD.encode(r#"{"timestamp":17,"ordinate":"2","cron":null,"sort":"DESC"}"#);
+        let outcome =
+            Outcome { gas_used: Some(5), error: Some(json!(false)), output: Some(json!(3)), ..Outcome::default() };
+        let edges = vec![Edge { cursor: cursor(17, "2", None), outcome }];
+        let body = page(&Page { edges, has_next: true }, Sort::Desc);
+        let encoded = STANDARD.encode(r#"{"timestamp":17,"ordinate":"2","cron":null,"sort":"DESC"}"#);
         assert_eq!(
             body,
             format!(
@@ -293,43 +237,23 @@ mod tests {
             )
         );
         assert_eq!(
-            page(
-                &Page {
-                    edges: vec![],
-                    has_next: false
-                },
-                Sort::Asc
-            ),
+            page(&Page { edges: vec![], has_next: false }, Sort::Asc),
             r#"{"pageInfo":{"hasNextPage":false},"edges":[]}"#
         );
     }
 
     #[test]
     fn cursors_read_back_as_they_were_written() {
-        for place in [
-            cursor(1750000031460, "0", None),
-            cursor(1, "12", Some("0-10-minutes")),
-            cursor(1, "é\"", Some("\\")),
-        ] {
+        for place in
+            [cursor(1750000031460, "0", None), cursor(1, "12", Some("0-10-minutes")), cursor(1, "é\"", Some("\\"))]
+        {
             for sort in [Sort::Asc, Sort::Desc] {
                 let text = encode_cursor(&place, sort);
                 // JSON escapes nothing above ASCII, so only ASCII survives `atob`; ordinates and crons are ASCII.
                 if text.is_ascii() && place.ordinate.as_deref().is_some_and(str::is_ascii) {
-                    assert_eq!(
-                        decode_bound(&text),
-                        Ok(Bound {
-                            cursor: Some(place.clone()),
-                            sort: Some(sort)
-                        })
-                    );
+                    assert_eq!(decode_bound(&text), Ok(Bound { cursor: Some(place.clone()), sort: Some(sort) }));
                     let unpadded = text.trim_end_matches('=');
-                    assert_eq!(
-                        decode_bound(unpadded),
-                        Ok(Bound {
-                            cursor: Some(place.clone()),
-                            sort: Some(sort)
-                        })
-                    );
+                    assert_eq!(decode_bound(unpadded), Ok(Bound { cursor: Some(place.clone()), sort: Some(sort) }));
                 }
             }
         }
@@ -338,75 +262,39 @@ mod tests {
     #[test]
     fn the_reference_s_cursor_bytes() {
         let text = "eyJ0aW1lc3RhbXAiOjE3NTAwMDAwMzE0NjAsIm9yZGluYXRlIjoiMCIsImNyb24iOm51bGwsInNvcnQiOiJBU0MifQ==";
-        assert_eq!(
-            encode_cursor(&cursor(1750000031460, "0", None), Sort::Asc),
-            text
-        );
+        assert_eq!(encode_cursor(&cursor(1750000031460, "0", None), Sort::Asc), text);
     }
 
     #[test]
     fn a_bound_that_is_no_cursor_is_a_timestamp() {
-        for (text, timestamp) in [
-            ("1750000031460", 1_750_000_031_460),
-            ("12345678", 12_345_678),
-            ("1e3", 1000),
-            ("-5", 0),
-            (" 7 ", 7),
-        ] {
-            let expected = Bound {
-                cursor: Some(Cursor {
-                    timestamp,
-                    ordinate: None,
-                    cron: None,
-                }),
-                sort: None,
-            };
+        for (text, timestamp) in
+            [("1750000031460", 1_750_000_031_460), ("12345678", 12_345_678), ("1e3", 1000), ("-5", 0), (" 7 ", 7)]
+        {
+            let expected = Bound { cursor: Some(Cursor { timestamp, ordinate: None, cron: None }), sort: None };
             assert_eq!(decode_bound(text), Ok(expected), "{text}");
         }
-        assert_eq!(
-            decode_bound("yesterday"),
-            Err("Expected number, received nan".to_owned())
-        );
+        assert_eq!(decode_bound("yesterday"), Err("Expected number, received nan".to_owned()));
     }
 
     #[test]
     fn a_cursor_that_is_not_an_object_says_what_it_is() {
-        for (json, kind) in [
-            ("7", "number"),
-            ("null", "null"),
-            ("[]", "array"),
-            ("\"x\"", "string"),
-            ("true", "boolean"),
-        ] {
-            assert_eq!(
-                decode_bound(&STANDARD.encode(json)),
-                Err(format!("Expected object, received {kind}"))
-            );
+        for (json, kind) in
+            [("7", "number"), ("null", "null"), ("[]", "array"), ("\"x\"", "string"), ("true", "boolean")]
+        {
+            assert_eq!(decode_bound(&STANDARD.encode(json)), Err(format!("Expected object, received {kind}")));
         }
     }
 
     #[test]
     fn a_cursor_without_a_place_bounds_nothing_but_may_sort() {
-        assert_eq!(
-            decode_bound(&STANDARD.encode("{}")),
-            Ok(Bound {
-                cursor: None,
-                sort: None
-            })
-        );
+        assert_eq!(decode_bound(&STANDARD.encode("{}")), Ok(Bound { cursor: None, sort: None }));
         assert_eq!(
             decode_bound(&STANDARD.encode(r#"{"sort":"DESC"}"#)),
-            Ok(Bound {
-                cursor: None,
-                sort: Some(Sort::Desc)
-            })
+            Ok(Bound { cursor: None, sort: Some(Sort::Desc) })
         );
         assert_eq!(
             decode_bound(&STANDARD.encode(r#"{"timestamp":"12","ordinate":3,"sort":"UP"}"#)),
-            Ok(Bound {
-                cursor: Some(cursor(12, "3", None)),
-                sort: None
-            })
+            Ok(Bound { cursor: Some(cursor(12, "3", None)), sort: None })
         );
     }
 }

@@ -19,12 +19,7 @@ const FAILED: u8 = 1;
 const BAD_SETTINGS: u8 = 2;
 
 #[derive(Parser)]
-#[command(
-    name = "lockstep",
-    version,
-    about = "A compute unit for ao",
-    max_term_width = 110
-)]
+#[command(name = "lockstep", version, about = "A compute unit for ao", max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,11 +50,7 @@ pub fn main() -> ExitCode {
     };
     ending.unwrap_or_else(|error| {
         eprintln!("lockstep: {error}");
-        ExitCode::from(if error.is::<crate::settings::Error>() {
-            BAD_SETTINGS
-        } else {
-            FAILED
-        })
+        ExitCode::from(if error.is::<crate::settings::Error>() { BAD_SETTINGS } else { FAILED })
     })
 }
 

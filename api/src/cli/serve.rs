@@ -58,10 +58,7 @@ impl Server {
     /// Opens the unit and listens. Nothing is answered before everything is ready.
     pub async fn start(settings: &Settings) -> Result<Self, StartError> {
         let wanted = settings.listen.0;
-        let listen_error = |source| StartError::Listen {
-            address: wanted,
-            source,
-        };
+        let listen_error = |source| StartError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let identity = identity::address(settings)?;
@@ -74,13 +71,7 @@ impl Server {
             let _ = stopped.await;
         });
         let task = tokio::spawn(serving.into_future());
-        Ok(Self {
-            address,
-            unit,
-            grace: settings.shutdown_grace,
-            stop,
-            task,
-        })
+        Ok(Self { address, unit, grace: settings.shutdown_grace, stop, task })
     }
 
     /// Where it listens, with the port the system chose if it was asked to.
@@ -101,10 +92,7 @@ impl Server {
             Ok(Ok(Err(error))) => tracing::error!(%error, "serving ended"),
             Ok(Err(error)) => tracing::error!(%error, "serving ended"),
             Err(_) => {
-                tracing::warn!(
-                    grace_ms = self.grace.as_millis() as u64,
-                    "requests in flight are cut off"
-                );
+                tracing::warn!(grace_ms = self.grace.as_millis() as u64, "requests in flight are cut off");
                 self.task.abort();
             }
         }
@@ -119,9 +107,7 @@ pub fn run(args: Args) -> super::Ending {
     for remark in remarks {
         tracing::warn!("{remark}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ending = runtime.block_on(serve(&settings));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     ending
@@ -131,11 +117,7 @@ async fn serve(settings: &Settings) -> super::Ending {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(settings).await?;
-    println!(
-        "lockstep {} listening on http://{}",
-        env!("CARGO_PKG_VERSION"),
-        server.address()
-    );
+    println!("lockstep {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
     let why = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

@@ -17,20 +17,13 @@ pub struct Access {
 impl Access {
     /// `allowed` empty: every process that is not denied.
     pub fn new(denied: &[String], allowed: &[String]) -> Self {
-        Self {
-            denied: denied.iter().cloned().collect(),
-            allowed: allowed.iter().cloned().collect(),
-        }
+        Self { denied: denied.iter().cloned().collect(), allowed: allowed.iter().cloned().collect() }
     }
 
     /// Refuses a process with 403.
     pub fn check(&self, process: &str) -> Result<(), Failure> {
         let is_allowed = self.allowed.is_empty() || self.allowed.contains(process);
-        if self.denied.contains(process) || !is_allowed {
-            Err(Failure::denied(process))
-        } else {
-            Ok(())
-        }
+        if self.denied.contains(process) || !is_allowed { Err(Failure::denied(process)) } else { Ok(()) }
     }
 
     /// The same for the process a query names; one it does not name is none that is allowed.
@@ -38,9 +31,7 @@ impl Access {
         match query.param("process-id") {
             Param::Absent => self.check("undefined"),
             Param::One(process) => self.check(process),
-            Param::Many(processes) => processes
-                .into_iter()
-                .try_for_each(|process| self.check(process)),
+            Param::Many(processes) => processes.into_iter().try_for_each(|process| self.check(process)),
         }
     }
 }

@@ -27,11 +27,7 @@ struct Head {
 
 impl Head {
     fn of(headers: &HeaderMap) -> Self {
-        let text = |name| {
-            headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         Self {
             content_type: text(header::CONTENT_TYPE).filter(|text| !text.is_empty()),
             length: text(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
@@ -42,25 +38,12 @@ impl Head {
 
 /// The body of `request`: JSON, text as a JSON string, or `None` if there is none.
 pub async fn read(request: Request) -> Result<Option<Value>, Failure> {
-    let Head {
-        content_type,
-        length,
-        is_chunked,
-    } = Head::of(request.headers());
+    let Head { content_type, length, is_chunked } = Head::of(request.headers());
     let Some(content_type) = content_type else {
         let has_body = is_chunked || length.is_some_and(|length| length > 0);
-        return if has_body {
-            Err(Failure::unsupported_media_type(None))
-        } else {
-            Ok(None)
-        };
+        return if has_body { Err(Failure::unsupported_media_type(None)) } else { Ok(None) };
     };
-    let kind = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !matches!(kind.as_str(), "application/json" | "text/plain") {
         return Err(Failure::unsupported_media_type(Some(&content_type)));
     }
@@ -72,20 +55,15 @@ pub async fn read(request: Request) -> Result<Option<Value>, Failure> {
         Err(_) => return Err(Failure::slow_body()),
     };
     if kind == "text/plain" {
-        return Ok(Some(Value::String(
-            String::from_utf8_lossy(&bytes).into_owned(),
-        )));
+        return Ok(Some(Value::String(String::from_utf8_lossy(&bytes).into_owned())));
     }
     if bytes.is_empty() {
         return Err(Failure::empty_json());
     }
-    let value = serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::bad_json(&format!("The request body is not valid JSON: {error}"))
-    })?;
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::bad_json(&format!("The request body is not valid JSON: {error}")))?;
     if has_forbidden_key(&value) {
-        return Err(Failure::bad_json(
-            "Object contains forbidden prototype property",
-        ));
+        return Err(Failure::bad_json("Object contains forbidden prototype property"));
     }
     Ok(Some(value))
 }
@@ -94,8 +72,7 @@ async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk
-            .map_err(|error| Failure::bad_json(&format!("The request body broke off: {error}")))?;
+        let chunk = chunk.map_err(|error| Failure::bad_json(&format!("The request body broke off: {error}")))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
             return Err(Failure::body_too_large());
         }

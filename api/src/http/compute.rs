@@ -16,12 +16,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 /// The calls the routes make; each means what the method of the same name of [`Unit`] does.
 pub trait Compute: Send + Sync + 'static {
     /// The result of the message `uid` on `process`.
-    fn result<'a>(
-        &'a self,
-        process: &'a str,
-        uid: &'a str,
-        busy_after: Option<Duration>,
-    ) -> Answer<'a, Reply<Outcome>>;
+    fn result<'a>(&'a self, process: &'a str, uid: &'a str, busy_after: Option<Duration>)
+    -> Answer<'a, Reply<Outcome>>;
     /// Results already there.
     fn results<'a>(&'a self, process: &'a str, range: Range) -> Answer<'a, Page>;
     /// Results of cron messages, evaluated first.

@@ -14,22 +14,11 @@ pub fn page(document: &Value) -> String {
     for tag in list(&document["tags"]) {
         let name = text(&tag["name"]);
         let _ = write!(nav, "<h2>{}</h2><ul>", escaped(name));
-        let _ = write!(
-            main,
-            "<h2>{}</h2><p class=\"soft\">{}</p>",
-            escaped(name),
-            prose(text(&tag["description"]))
-        );
-        for (path, method, operation) in
-            operations(document).filter(|(_, _, operation)| operation["tags"][0] == name)
-        {
+        let _ = write!(main, "<h2>{}</h2><p class=\"soft\">{}</p>", escaped(name), prose(text(&tag["description"])));
+        for (path, method, operation) in operations(document).filter(|(_, _, operation)| operation["tags"][0] == name) {
             let anchor = text(&operation["operationId"]);
             let path = escaped(path);
-            let _ = write!(
-                nav,
-                "<li><a href=\"#{anchor}\">{}<span>{path}</span></a></li>",
-                badge(method)
-            );
+            let _ = write!(nav, "<li><a href=\"#{anchor}\">{}<span>{path}</span></a></li>", badge(method));
             main += &article(document, anchor, &path, method, operation);
         }
         nav += "</ul>";
@@ -39,11 +28,7 @@ pub fn page(document: &Value) -> String {
     main += "<h2>Shapes</h2><p class=\"soft\">The members of the JSON above.</p>";
     for (name, schema) in schemas.into_iter().flatten() {
         let _ = write!(nav, "<li><a href=\"#shape-{name}\">{name}</a></li>");
-        let _ = write!(
-            main,
-            "<article id=\"shape-{name}\"><h3>{name}</h3>{}</article>",
-            members(schema)
-        );
+        let _ = write!(main, "<article id=\"shape-{name}\"><h3>{name}</h3>{}</article>", members(schema));
     }
     nav += "</ul>";
     format!(
@@ -63,17 +48,13 @@ pub fn page(document: &Value) -> String {
 
 /// Every operation: path, method, itself.
 fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
-    document["paths"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .flat_map(|(path, methods)| {
-            methods
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
-        })
+    document["paths"].as_object().into_iter().flatten().flat_map(|(path, methods)| {
+        methods
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    })
 }
 
 fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: &Value) -> String {
@@ -86,10 +67,7 @@ fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: 
     let parameters = list(&operation["parameters"]);
     if !parameters.is_empty() {
         out += "<h4>Parameters</h4><table><tr><th>name</th><th>in</th><th>meaning</th></tr>";
-        for parameter in parameters
-            .iter()
-            .map(|parameter| resolved(document, parameter))
-        {
+        for parameter in parameters.iter().map(|parameter| resolved(document, parameter)) {
             let _ = write!(
                 out,
                 "<tr><td><code>{}</code>{}</td><td>{}</td><td>{}{}</td></tr>",
@@ -102,17 +80,9 @@ fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: 
         }
         out += "</table>";
     }
-    for (media_type, content) in operation["requestBody"]["content"]
-        .as_object()
-        .into_iter()
-        .flatten()
-    {
-        let _ = write!(
-            out,
-            "<h4>Body</h4><p><code>{}</code>, a {}</p>",
-            escaped(media_type),
-            shapes(&content["schema"])
-        );
+    for (media_type, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+        let _ =
+            write!(out, "<h4>Body</h4><p><code>{}</code>, a {}</p>", escaped(media_type), shapes(&content["schema"]));
         out += &example(&content["example"]);
     }
     out += "<h4>Answers</h4><table>";
@@ -126,20 +96,12 @@ fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: 
             prose(text(&response["description"])),
         );
         for (name, header) in response["headers"].as_object().into_iter().flatten() {
-            let _ = write!(
-                out,
-                "<p>Header <code>{}</code>: {}</p>",
-                escaped(name),
-                prose(text(&header["description"]))
-            );
+            let _ =
+                write!(out, "<p>Header <code>{}</code>: {}</p>", escaped(name), prose(text(&header["description"])));
         }
         for (media_type, content) in response["content"].as_object().into_iter().flatten() {
             let shape = shapes(&content["schema"]);
-            let shape = if shape.is_empty() {
-                shape
-            } else {
-                format!(", {shape}")
-            };
+            let shape = if shape.is_empty() { shape } else { format!(", {shape}") };
             let _ = write!(out, "<p class=\"soft\">{}{shape}</p>", escaped(media_type));
             out += &example(&content["example"]);
         }
@@ -151,11 +113,7 @@ fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: 
 /// A schema's members as a table.
 fn members(schema: &Value) -> String {
     let mut out = "<table><tr><th>member</th><th>type</th><th>meaning</th></tr>".to_owned();
-    let is_required = |name: &str| {
-        list(&schema["required"])
-            .iter()
-            .any(|required| required == name)
-    };
+    let is_required = |name: &str| list(&schema["required"]).iter().any(|required| required == name);
     for (name, member) in schema["properties"].as_object().into_iter().flatten() {
         let _ = write!(
             out,
@@ -173,20 +131,11 @@ fn members(schema: &Value) -> String {
 fn shapes(schema: &Value) -> String {
     let alternatives = list(&schema["oneOf"]);
     let one = std::slice::from_ref(schema);
-    let links: Vec<_> = if alternatives.is_empty() {
-        one
-    } else {
-        alternatives
-    }
-    .iter()
-    .filter_map(|schema| {
-        text(&schema["$ref"])
-            .rsplit('/')
-            .next()
-            .filter(|name| !name.is_empty())
-    })
-    .map(|name| format!("<a href=\"#shape-{name}\">{name}</a>"))
-    .collect();
+    let links: Vec<_> = if alternatives.is_empty() { one } else { alternatives }
+        .iter()
+        .filter_map(|schema| text(&schema["$ref"]).rsplit('/').next().filter(|name| !name.is_empty()))
+        .map(|name| format!("<a href=\"#shape-{name}\">{name}</a>"))
+        .collect();
     links.join(" or ")
 }
 
@@ -205,32 +154,16 @@ fn bounds(schema: &Value) -> String {
     if !allowed.is_empty() {
         words.push(format!("one of {}", allowed.join(", ")));
     }
-    for (name, word) in [
-        ("maximum", "at most"),
-        ("maxLength", "at most"),
-        ("default", "default"),
-    ] {
+    for (name, word) in [("maximum", "at most"), ("maxLength", "at most"), ("default", "default")] {
         if let Some(bound) = schema.get(name) {
-            let unit = if name == "maxLength" {
-                " characters"
-            } else {
-                ""
-            };
-            words.push(format!(
-                "{word} {}{unit}",
-                bound
-                    .as_str()
-                    .map_or_else(|| bound.to_string(), str::to_owned)
-            ));
+            let unit = if name == "maxLength" { " characters" } else { "" };
+            words.push(format!("{word} {}{unit}", bound.as_str().map_or_else(|| bound.to_string(), str::to_owned)));
         }
     }
     if words.is_empty() {
         String::new()
     } else {
-        format!(
-            " <span class=\"soft\">({})</span>",
-            escaped(&words.join("; "))
-        )
+        format!(" <span class=\"soft\">({})</span>", escaped(&words.join("; ")))
     }
 }
 
@@ -243,18 +176,11 @@ fn example(value: &Value) -> String {
 }
 
 fn badge(method: &str) -> String {
-    format!(
-        "<span class=\"method {method}\">{}</span>",
-        method.to_uppercase()
-    )
+    format!("<span class=\"method {method}\">{}</span>", method.to_uppercase())
 }
 
 fn required(is: bool) -> &'static str {
-    if is {
-        "<span class=\"required\">required</span>"
-    } else {
-        ""
-    }
+    if is { "<span class=\"required\">required</span>" } else { "" }
 }
 
 fn text(value: &Value) -> &str {
@@ -266,10 +192,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Escaped text in which `` `words` `` are code.
@@ -295,31 +218,18 @@ mod tests {
         let document = openapi::document();
         let page = page(&document);
         for (path, _) in routes() {
-            assert!(
-                page.contains(&format!("<code>{}</code></h3>", escaped(path))),
-                "{path}"
-            );
+            assert!(page.contains(&format!("<code>{}</code></h3>", escaped(path))), "{path}");
         }
         for (path, _, operation) in operations(&document) {
             for parameter in list(&operation["parameters"]) {
                 let name = text(&resolved(&document, parameter)["name"]);
-                assert!(
-                    page.contains(&format!("<code>{name}</code>")),
-                    "{path} {name}"
-                );
+                assert!(page.contains(&format!("<code>{name}</code>")), "{path} {name}");
             }
             for status in operation["responses"].as_object().unwrap().keys() {
-                assert!(
-                    page.contains(&format!(">{status}</span>")),
-                    "{path} {status}"
-                );
+                assert!(page.contains(&format!(">{status}</span>")), "{path} {status}");
             }
         }
-        for name in document["components"]["schemas"]
-            .as_object()
-            .unwrap()
-            .keys()
-        {
+        for name in document["components"]["schemas"].as_object().unwrap().keys() {
             assert!(page.contains(&format!("id=\"shape-{name}\"")), "{name}");
         }
     }
@@ -327,18 +237,13 @@ mod tests {
     #[test]
     fn the_page_loads_nothing_and_runs_nothing() {
         let page = page(&openapi::document());
-        for forbidden in [
-            "<script", "<link", "<img", "@import", "url(", "http://", "https://", "onclick",
-        ] {
+        for forbidden in ["<script", "<link", "<img", "@import", "url(", "http://", "https://", "onclick"] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
     }
 
     #[test]
     fn text_is_escaped_and_backquotes_are_code() {
-        assert_eq!(
-            prose("a <b> `c & d` e"),
-            "a &lt;b&gt; <code>c &amp; d</code> e"
-        );
+        assert_eq!(prose("a <b> `c & d` e"), "a &lt;b&gt; <code>c &amp; d</code> e");
     }
 }

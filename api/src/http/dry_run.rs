@@ -30,12 +30,7 @@ pub async fn dry_run(State(app): State<App>, request: Request) -> Result<Respons
     // the answer, so that simultaneous requests cannot all pass.
     let counted = match &app.0.dry_run_limit {
         None => None,
-        Some(limit) => Some((
-            limit,
-            limit
-                .count(&client, Instant::now())
-                .ok_or_else(Failure::rate_limited)?,
-        )),
+        Some(limit) => Some((limit, limit.count(&client, Instant::now()).ok_or_else(Failure::rate_limited)?)),
     };
     let forgive = || {
         if let Some((limit, counted)) = counted {
@@ -64,23 +59,10 @@ fn parse(
     max_age: Result<Option<Duration>, Failure>,
     body: Option<serde_json::Value>,
 ) -> Result<(&str, DryRun), Failure> {
-    let process = query.required(
-        "process-id",
-        "processId",
-        "a process-id query parameter is required",
-    )?;
-    let to = query
-        .text("to", "messageTxId", "to must be a transaction id")?
-        .map(str::to_owned);
+    let process = query.required("process-id", "processId", "a process-id query parameter is required")?;
+    let to = query.text("to", "messageTxId", "to must be a transaction id")?.map(str::to_owned);
     let body = dry_run_body::checked(body.as_ref()).map_err(Failure::invalid)?;
-    Ok((
-        process,
-        DryRun {
-            body,
-            to,
-            max_age: max_age?,
-        },
-    ))
+    Ok((process, DryRun { body, to, max_age: max_age? }))
 }
 
 /// The header `x-max-age`, milliseconds.
@@ -88,40 +70,22 @@ fn max_age(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get("x-max-age") else {
         return Ok(None);
     };
-    let millis = value
-        .to_str()
-        .ok()
-        .and_then(|text| number::to_u64(number::from_text(text)));
+    let millis = value.to_str().ok().and_then(|text| number::to_u64(number::from_text(text)));
     match millis {
         Some(millis) => Ok(Some(Duration::from_millis(millis))),
-        None => Err(Failure::invalid(
-            "'maxProcessAge': Expected number, received nan.",
-        )),
+        None => Err(Failure::invalid("'maxProcessAge': Expected number, received nan.")),
     }
 }
 
 /// Who asks: the first forwarded address, else the proxy's word, else the connection's address.
 fn client(request: &Request) -> String {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     if let Some(forwarded) = header("x-forwarded-for").filter(|text| !text.is_empty()) {
-        return forwarded
-            .split(',')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        return forwarded.split(',').next().unwrap_or_default().trim().to_owned();
     }
     if let Some(real) = header("x-real-ip").filter(|text| !text.is_empty()) {
         return real.to_owned();
     }
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    connection.map_or_else(
-        || "unknown".to_owned(),
-        |ConnectInfo(address)| address.ip().to_string(),
-    )
+    connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.ip().to_string())
 }

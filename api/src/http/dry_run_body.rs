@@ -52,10 +52,7 @@ pub fn checked(body: Option<&Value>) -> Result<Map<String, Value>, String> {
         None => return Err("'dryRun': Required.".to_owned()),
         Some(Value::Object(body)) => body,
         Some(other) => {
-            return Err(format!(
-                "'dryRun': Expected object, received {}.",
-                kind(other)
-            ));
+            return Err(format!("'dryRun': Expected object, received {}.", kind(other)));
         }
     };
     let mut members = Map::new();
@@ -75,16 +72,11 @@ pub fn checked(body: Option<&Value>) -> Result<Map<String, Value>, String> {
             }
         }
     }
-    if faults.is_empty() {
-        Ok(members)
-    } else {
-        Err(faults.join(" | "))
-    }
+    if faults.is_empty() { Ok(members) } else { Err(faults.join(" | ")) }
 }
 
 fn apply(rule: Rule, value: Option<&Value>) -> Result<Option<Value>, String> {
-    let expected =
-        |what: &str, value: &Value| Err(format!("Expected {what}, received {}", kind(value)));
+    let expected = |what: &str, value: &Value| Err(format!("Expected {what}, received {}", kind(value)));
     let Some(value) = value else {
         return match rule {
             Rule::RequiredText | Rule::Tags => Err("Required".to_owned()),
@@ -97,9 +89,7 @@ fn apply(rule: Rule, value: Option<&Value>) -> Result<Option<Value>, String> {
         (Rule::RequiredText, Value::String(text)) if text.is_empty() => {
             Err("String must contain at least 1 character(s)".to_owned())
         }
-        (Rule::Text | Rule::TextIfThere | Rule::RequiredText, Value::String(_)) => {
-            Ok(Some(value.clone()))
-        }
+        (Rule::Text | Rule::TextIfThere | Rule::RequiredText, Value::String(_)) => Ok(Some(value.clone())),
         (Rule::Text | Rule::TextIfThere | Rule::RequiredText, _) => expected("string", value),
         (Rule::Number, Value::Number(_)) => Ok(Some(value.clone())),
         (Rule::Number, _) => expected("number", value),
@@ -109,11 +99,9 @@ fn apply(rule: Rule, value: Option<&Value>) -> Result<Option<Value>, String> {
             Some(number) => Ok(Some(Value::Number(number))),
             None => Err("Expected number, received nan".to_owned()),
         },
-        (Rule::Tags, Value::Array(tags)) => tags
-            .iter()
-            .map(tag)
-            .collect::<Result<_, _>>()
-            .map(|tags| Some(Value::Array(tags))),
+        (Rule::Tags, Value::Array(tags)) => {
+            tags.iter().map(tag).collect::<Result<_, _>>().map(|tags| Some(Value::Array(tags)))
+        }
         (Rule::Tags, _) => expected("array", value),
     }
 }
@@ -128,19 +116,14 @@ fn tag(tag: &Value) -> Result<Value, String> {
         Some(Value::String(text)) => Ok((name.to_owned(), Value::from(text.as_str()))),
         Some(other) => Err(format!("Expected string, received {}", kind(other))),
     };
-    Ok(Value::Object(
-        [member("name")?, member("value")?].into_iter().collect(),
-    ))
+    Ok(Value::Object([member("name")?, member("value")?].into_iter().collect()))
 }
 
 fn has_from_process(body: &Map<String, Value>) -> bool {
     let Some(Value::Array(tags)) = body.get("Tags") else {
         return false;
     };
-    tags.iter().any(|tag| {
-        tag["name"] == "From-Process"
-            && tag["value"].as_str().is_some_and(|value| !value.is_empty())
-    })
+    tags.iter().any(|tag| tag["name"] == "From-Process" && tag["value"].as_str().is_some_and(|value| !value.is_empty()))
 }
 
 #[cfg(test)]
@@ -174,72 +157,27 @@ mod tests {
     #[test]
     fn times_and_heights_are_coerced() {
         let body = json!({"Owner": "o", "Tags": [], "Timestamp": "12", "Block-Height": null});
-        assert_eq!(
-            check(body).unwrap(),
-            r#"{"Owner":"o","Tags":[],"Timestamp":12,"Block-Height":0}"#
-        );
+        assert_eq!(check(body).unwrap(), r#"{"Owner":"o","Tags":[],"Timestamp":12,"Block-Height":0}"#);
         let body = json!({"Owner": "o", "Tags": [], "Timestamp": "soon"});
-        assert_eq!(
-            check(body).unwrap_err(),
-            "'Timestamp': Expected number, received nan."
-        );
+        assert_eq!(check(body).unwrap_err(), "'Timestamp': Expected number, received nan.");
     }
 
     #[test]
     fn faults_are_named_in_the_reference_s_words() {
         for (body, fault) in [
-            (
-                json!({"Tags": []}),
-                "'Owner': Required. | 'From': Required.",
-            ),
-            (
-                json!({}),
-                "'Owner': Required. | 'From': Required. | 'Tags': Required.",
-            ),
-            (
-                json!({"Tags": [{"name": "From-Process", "value": "p"}]}),
-                "'Owner': Required.",
-            ),
-            (
-                json!({"Owner": null, "Tags": []}),
-                "'Owner': Expected string, received null.",
-            ),
-            (
-                json!({"Owner": "", "Tags": []}),
-                "'Owner': String must contain at least 1 character(s).",
-            ),
-            (
-                json!({"Owner": "o", "Tags": {}}),
-                "'Tags': Expected array, received object.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [{"name": "a"}]}),
-                "'Tags': Required.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [{"name": "a", "value": 1}]}),
-                "'Tags': Expected string, received number.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": ["a"]}),
-                "'Tags': Expected object, received string.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Target": null}),
-                "'Target': Expected string, received null.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Id": 5}),
-                "'Id': Expected string, received number.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Nonce": "5"}),
-                "'Nonce': Expected number, received string.",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Cron": null}),
-                "'Cron': Expected boolean, received null.",
-            ),
+            (json!({"Tags": []}), "'Owner': Required. | 'From': Required."),
+            (json!({}), "'Owner': Required. | 'From': Required. | 'Tags': Required."),
+            (json!({"Tags": [{"name": "From-Process", "value": "p"}]}), "'Owner': Required."),
+            (json!({"Owner": null, "Tags": []}), "'Owner': Expected string, received null."),
+            (json!({"Owner": "", "Tags": []}), "'Owner': String must contain at least 1 character(s)."),
+            (json!({"Owner": "o", "Tags": {}}), "'Tags': Expected array, received object."),
+            (json!({"Owner": "o", "Tags": [{"name": "a"}]}), "'Tags': Required."),
+            (json!({"Owner": "o", "Tags": [{"name": "a", "value": 1}]}), "'Tags': Expected string, received number."),
+            (json!({"Owner": "o", "Tags": ["a"]}), "'Tags': Expected object, received string."),
+            (json!({"Owner": "o", "Tags": [], "Target": null}), "'Target': Expected string, received null."),
+            (json!({"Owner": "o", "Tags": [], "Id": 5}), "'Id': Expected string, received number."),
+            (json!({"Owner": "o", "Tags": [], "Nonce": "5"}), "'Nonce': Expected number, received string."),
+            (json!({"Owner": "o", "Tags": [], "Cron": null}), "'Cron': Expected boolean, received null."),
             (json!("text"), "'dryRun': Expected object, received string."),
             (json!([]), "'dryRun': Expected object, received array."),
         ] {

@@ -24,10 +24,7 @@ const SECURITY_HEADERS: [(&str, &str); 12] = [
     ("cross-origin-resource-policy", "same-origin"),
     ("origin-agent-cluster", "?1"),
     ("referrer-policy", "no-referrer"),
-    (
-        "strict-transport-security",
-        "max-age=31536000; includeSubDomains",
-    ),
+    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
     ("x-content-type-options", "nosniff"),
     ("x-dns-prefetch-control", "off"),
     ("x-download-options", "noopen"),
@@ -48,24 +45,15 @@ pub async fn edge(request: Request, next: Next) -> Response {
     } else if !is_encoded_well(uri.path()) {
         Failure::bad_url(&uri).into_response()
     } else {
-        AssertUnwindSafe(next.run(request))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
-                tracing::error!(%method, %uri, "a handler panicked");
-                Failure::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
-            })
+        AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(%method, %uri, "a handler panicked");
+            Failure::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
+        })
     };
     for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    response.headers_mut().insert(
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        HeaderValue::from_static("*"),
-    );
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     tracing::debug!(%method, %uri, status, elapsed_ms = elapsed.as_millis() as u64, "request");
     response
@@ -76,9 +64,7 @@ pub async fn observe(app: App, route: &'static str, request: Request, next: Next
     let started = Instant::now();
     let method = request.method().clone();
     let response = next.run(request).await;
-    app.0
-        .metrics
-        .observe_request(&method, route, response.status(), started.elapsed());
+    app.0.metrics.observe_request(&method, route, response.status(), started.elapsed());
     response
 }
 
@@ -87,15 +73,9 @@ fn preflight(request: &Request) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS);
-    headers.insert(
-        header::VARY,
-        HeaderValue::from_static("Access-Control-Request-Headers"),
-    );
+    headers.insert(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    if let Some(asked) = request
-        .headers()
-        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-    {
+    if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
     response

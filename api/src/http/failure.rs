@@ -58,11 +58,7 @@ impl Failure {
 
     /// A route this unit's mode does not have: text.
     pub fn other_mode() -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            body: "Not Found".to_owned(),
-            content_type: TEXT,
-        }
+        Self { status: StatusCode::NOT_FOUND, body: "Not Found".to_owned(), content_type: TEXT }
     }
 
     /// No such route, or no such method of it.
@@ -104,10 +100,7 @@ impl Failure {
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "FST_ERR_CTP_INVALID_MEDIA_TYPE",
             "Unsupported Media Type",
-            &format!(
-                "Unsupported Media Type: {}",
-                content_type.unwrap_or("undefined")
-            ),
+            &format!("Unsupported Media Type: {}", content_type.unwrap_or("undefined")),
         )
     }
 
@@ -123,10 +116,7 @@ impl Failure {
 
     /// A body that says it is JSON and is not, or holds a forbidden key.
     pub fn bad_json(message: &str) -> Self {
-        Self::shaped(
-            StatusCode::BAD_REQUEST,
-            json!({ "statusCode": 400, "error": "Bad Request", "message": message }),
-        )
+        Self::shaped(StatusCode::BAD_REQUEST, json!({ "statusCode": 400, "error": "Bad Request", "message": message }))
     }
 
     /// A body that did not arrive in time.
@@ -147,11 +137,7 @@ impl Failure {
     }
 
     fn shaped(status: StatusCode, body: Value) -> Self {
-        Self {
-            status,
-            body: body.to_string(),
-            content_type: JSON,
-        }
+        Self { status, body: body.to_string(), content_type: JSON }
     }
 }
 

@@ -86,11 +86,7 @@ impl App {
 
     /// Routes that evaluate or read results exist in `cu` mode only.
     fn only_as_cu(&self) -> Result<(), Failure> {
-        if self.0.unit_mode == UnitMode::Cu {
-            Ok(())
-        } else {
-            Err(Failure::other_mode())
-        }
+        if self.0.unit_mode == UnitMode::Cu { Ok(()) } else { Err(Failure::other_mode()) }
     }
 }
 

@@ -12,10 +12,7 @@ pub fn from_text(text: &str) -> f64 {
         if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
             return f64::NAN;
         }
-        digits
-            .chars()
-            .filter_map(|c| c.to_digit(radix))
-            .fold(0.0, |sum, d| sum * f64::from(radix) + f64::from(d))
+        digits.chars().filter_map(|c| c.to_digit(radix)).fold(0.0, |sum, d| sum * f64::from(radix) + f64::from(d))
     };
     match text.get(..2) {
         Some("0x" | "0X") => return radix(&text[2..], 16),
@@ -28,10 +25,7 @@ pub fn from_text(text: &str) -> f64 {
         "Infinity" | "+Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
         // Rust also knows `inf` and `nan`, in any case.
-        _ if text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E')) =>
-        {
+        _ if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E')) => {
             text.parse().unwrap_or(f64::NAN)
         }
         _ => f64::NAN,
@@ -58,21 +52,13 @@ pub fn from_value(value: &Value) -> f64 {
 /// A count or a time: fractions are dropped, negative is 0, too large the largest; `None` for NaN.
 pub fn to_u64(number: f64) -> Option<u64> {
     // `as` saturates at both ends.
-    if number.is_nan() {
-        None
-    } else {
-        Some(number as u64)
-    }
+    if number.is_nan() { None } else { Some(number as u64) }
 }
 
 /// The shortest JSON number for `number`: whole where it is. `None` for NaN and infinities.
 pub fn to_json(number: f64) -> Option<Number> {
     if number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER {
-        Some(if number < 0.0 {
-            Number::from(number as i64)
-        } else {
-            Number::from(number as u64)
-        })
+        Some(if number < 0.0 { Number::from(number as i64) } else { Number::from(number as u64) })
     } else {
         Number::from_f64(number)
     }
@@ -111,9 +97,7 @@ mod tests {
         ] {
             assert_eq!(from_text(text), number, "{text}");
         }
-        for text in [
-            "abc", "1_000", "inf", "nan", "0x", "--1", "1 2", "1,2", "٣", "e5",
-        ] {
+        for text in ["abc", "1_000", "inf", "nan", "0x", "--1", "1 2", "1,2", "٣", "e5"] {
             assert!(from_text(text).is_nan(), "{text}");
         }
     }
@@ -142,12 +126,7 @@ mod tests {
         assert_eq!(to_json(1.5).unwrap().to_string(), "1.5");
         assert_eq!(to_json(f64::NAN), None);
         assert_eq!(
-            (
-                to_u64(-1.0),
-                to_u64(2.9),
-                to_u64(f64::INFINITY),
-                to_u64(f64::NAN)
-            ),
+            (to_u64(-1.0), to_u64(2.9), to_u64(f64::INFINITY), to_u64(f64::NAN)),
             (Some(0), Some(2), Some(u64::MAX), None)
         );
     }

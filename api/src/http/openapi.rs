@@ -4,21 +4,16 @@ use serde_json::Value;
 
 /// The document, with this build's version.
 pub fn document() -> Value {
-    let mut document: Value = serde_json::from_str(include_str!("openapi.json"))
-        .expect("a test parses the document in the source tree");
+    let mut document: Value =
+        serde_json::from_str(include_str!("openapi.json")).expect("a test parses the document in the source tree");
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     document
 }
 
 /// The value `$ref` points to, or `value` itself if it is no reference.
 pub fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
-    let pointer = value
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|text| text.strip_prefix('#'));
-    pointer
-        .and_then(|pointer| document.pointer(pointer))
-        .unwrap_or(value)
+    let pointer = value.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'));
+    pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -42,16 +37,8 @@ mod tests {
     #[test]
     fn it_lists_every_route_and_no_other() {
         let document = document();
-        let mut listed: Vec<_> = document["paths"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect();
-        let mut served: Vec<_> = routes()
-            .into_iter()
-            .map(|(path, _)| path.to_owned())
-            .collect();
+        let mut listed: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+        let mut served: Vec<_> = routes().into_iter().map(|(path, _)| path.to_owned()).collect();
         listed.sort();
         served.sort();
         assert_eq!(listed, served);
@@ -74,28 +61,13 @@ mod tests {
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 for member in ["summary", "description", "operationId"] {
-                    assert!(
-                        operation[member].is_string(),
-                        "{method} {path} lacks {member}"
-                    );
+                    assert!(operation[member].is_string(), "{method} {path} lacks {member}");
                 }
-                assert!(
-                    !operation["responses"].as_object().unwrap().is_empty(),
-                    "{method} {path}"
-                );
-                let declared: Vec<_> = operation["parameters"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .collect();
+                assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
+                let declared: Vec<_> = operation["parameters"].as_array().into_iter().flatten().collect();
                 for segment in path.split('/').filter_map(|part| part.strip_prefix('{')) {
                     let name = segment.trim_end_matches('}');
-                    assert!(
-                        declared
-                            .iter()
-                            .any(|parameter| resolved(&document, parameter)["name"] == name),
-                        "{path}"
-                    );
+                    assert!(declared.iter().any(|parameter| resolved(&document, parameter)["name"] == name), "{path}");
                 }
             }
         }

@@ -15,14 +15,11 @@ use super::{
 };
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const OPENMETRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// `GET /`: who and when.
 pub async fn root(State(app): State<App>) -> Response {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let body = json!({ "address": app.0.address, "timestamp": now.as_millis() as u64 });
     json_response(StatusCode::OK, body.to_string())
 }
@@ -46,20 +43,15 @@ pub async fn status(State(app): State<App>) -> Response {
 }
 
 /// `GET /metrics`, unless switched off: then there is no such route.
-pub async fn metrics(
-    State(app): State<App>,
-    method: Method,
-    uri: Uri,
-) -> Result<Response, Failure> {
+pub async fn metrics(State(app): State<App>, method: Method, uri: Uri) -> Result<Response, Failure> {
     if !app.0.is_metrics_served {
         return Err(Failure::no_route(&method, &uri));
     }
-    let text = app.0.metrics.encode().map_err(|error| {
-        Failure::error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("metrics: {error}"),
-        )
-    })?;
+    let text = app
+        .0
+        .metrics
+        .encode()
+        .map_err(|error| Failure::error(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {error}")))?;
     Ok(with_type(StatusCode::OK, OPENMETRICS, text))
 }
 

@@ -24,11 +24,7 @@ const CRON_DEFAULT: u64 = 500;
 const CRON_MAX: f64 = 1000.0;
 
 /// Results already evaluated, in either order.
-pub async fn results(
-    State(app): State<App>,
-    PathParam(process): PathParam,
-    uri: Uri,
-) -> Result<Response, Failure> {
+pub async fn results(State(app): State<App>, PathParam(process): PathParam, uri: Uri) -> Result<Response, Failure> {
     app.only_as_cu()?;
     app.0.access.check(&process)?;
     let query = Query::of(&uri);
@@ -38,28 +34,12 @@ pub async fn results(
     let (to, to_sort) = bound(&query, "to")?;
     // A cursor goes on in the order of the page it came from, whatever the query says.
     let sort = from_sort.or(to_sort).unwrap_or(asked);
-    let page = app
-        .0
-        .unit
-        .results(
-            &process,
-            Range {
-                from,
-                to,
-                sort,
-                limit,
-            },
-        )
-        .await?;
+    let page = app.0.unit.results(&process, Range { from, to, sort, limit }).await?;
     Ok(json_response(StatusCode::OK, wire::page(&page, sort)))
 }
 
 /// Results of cron messages, after evaluating up to `to`; always in ascending order.
-pub async fn cron(
-    State(app): State<App>,
-    PathParam(process): PathParam,
-    uri: Uri,
-) -> Result<Response, Failure> {
+pub async fn cron(State(app): State<App>, PathParam(process): PathParam, uri: Uri) -> Result<Response, Failure> {
     app.only_as_cu()?;
     app.0.access.check(&process)?;
     let query = Query::of(&uri);
@@ -67,19 +47,7 @@ pub async fn cron(
     let (from, _) = bound(&query, "from")?;
     let (to, _) = bound(&query, "to")?;
     let sort = Sort::Asc;
-    let page = app
-        .0
-        .unit
-        .cron(
-            &process,
-            Range {
-                from,
-                to,
-                sort,
-                limit,
-            },
-        )
-        .await?;
+    let page = app.0.unit.cron(&process, Range { from, to, sort, limit }).await?;
     Ok(json_response(StatusCode::OK, wire::page(&page, sort)))
 }
 
@@ -87,8 +55,8 @@ fn bound(query: &Query, name: &str) -> Result<(Option<Cursor>, Option<Sort>), Fa
     let Some(text) = query.joined(name).filter(|text| !text.is_empty()) else {
         return Ok((None, None));
     };
-    let bound = wire::decode_bound(&text)
-        .map_err(|why| Failure::invalid(format!("Invalid Arguments '{name}': {why}.")))?;
+    let bound =
+        wire::decode_bound(&text).map_err(|why| Failure::invalid(format!("Invalid Arguments '{name}': {why}.")))?;
     Ok((bound.cursor, bound.sort))
 }
 
@@ -96,12 +64,8 @@ fn sort(query: &Query) -> Result<Sort, Failure> {
     match query.param("sort") {
         Param::Absent => Ok(Sort::Asc),
         Param::One(text) => wire::parse_sort(text).ok_or_else(|| {
-            Failure::invalid(format!(
-                "'sort': Invalid enum value. Expected 'ASC' | 'DESC', received '{text}'."
-            ))
+            Failure::invalid(format!("'sort': Invalid enum value. Expected 'ASC' | 'DESC', received '{text}'."))
         }),
-        Param::Many(_) => Err(Failure::invalid(
-            "'sort': Expected 'ASC' | 'DESC', received array.",
-        )),
+        Param::Many(_) => Err(Failure::invalid("'sort': Expected 'ASC' | 'DESC', received array.")),
     }
 }

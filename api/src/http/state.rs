@@ -18,11 +18,7 @@ const LAST_TIMESTAMP: HeaderName = HeaderName::from_static("last-timestamp");
 const LAST_ORDINATE: HeaderName = HeaderName::from_static("last-ordinate");
 const LAST_BLOCK_HEIGHT: HeaderName = HeaderName::from_static("last-block-height");
 
-pub async fn state(
-    State(app): State<App>,
-    PathParam(process): PathParam,
-    uri: Uri,
-) -> Result<Response, Failure> {
+pub async fn state(State(app): State<App>, PathParam(process): PathParam, uri: Uri) -> Result<Response, Failure> {
     app.only_as_cu()?;
     app.0.access.check(&process)?;
     let state = app.0.unit.state(&process, to(&Query::of(&uri))?).await?;
@@ -30,19 +26,14 @@ pub async fn state(
         // The reference breaks here too, with words of its web framework.
         return Err(Failure::error(
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!(
-                "process {process} has no memory: none of its messages has been evaluated without an error"
-            ),
+            format!("process {process} has no memory: none of its messages has been evaluated without an error"),
         ));
     };
     let mut response = with_type(StatusCode::OK, OCTETS, memory);
     let known = [
         (LAST_TIMESTAMP, state.last_timestamp.map(|n| n.to_string())),
         (LAST_ORDINATE, state.last_ordinate),
-        (
-            LAST_BLOCK_HEIGHT,
-            state.last_block_height.map(|n| n.to_string()),
-        ),
+        (LAST_BLOCK_HEIGHT, state.last_block_height.map(|n| n.to_string())),
     ];
     for (name, text) in known {
         if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {

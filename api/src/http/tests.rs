@@ -40,11 +40,7 @@ struct Asked {
 }
 
 fn outcome() -> Outcome {
-    Outcome {
-        output: Some(json!("done")),
-        gas_used: Some(0),
-        ..Outcome::default()
-    }
+    Outcome { output: Some(json!("done")), gas_used: Some(0), ..Outcome::default() }
 }
 
 /// The errors of the ao room, each reached by the process of its variant's name.
@@ -73,10 +69,7 @@ impl Fake {
         assert_ne!(process, PANIC, "asked to");
         match process {
             BUSY if busy_after.is_some() => Ok(Reply::Busy),
-            THROWN => Ok(Reply::Ready(Outcome {
-                error: Some(json!({})),
-                ..Outcome::default()
-            })),
+            THROWN => Ok(Reply::Ready(Outcome { error: Some(json!({})), ..Outcome::default() })),
             _ => error(process).map_or(Ok(Reply::Ready(outcome())), Err),
         }
     }
@@ -86,18 +79,8 @@ impl Fake {
         if let Some(error) = error(process) {
             return Err(error);
         }
-        let cursor = Cursor {
-            timestamp: 7,
-            ordinate: Some("1".into()),
-            cron: None,
-        };
-        Ok(Page {
-            edges: vec![Edge {
-                cursor,
-                outcome: outcome(),
-            }],
-            has_next: false,
-        })
+        let cursor = Cursor { timestamp: 7, ordinate: Some("1".into()), cron: None };
+        Ok(Page { edges: vec![Edge { cursor, outcome: outcome() }], has_next: false })
     }
 }
 
@@ -126,12 +109,7 @@ impl Compute for Fake {
                 return Err(error);
             }
             let memory = (process != NO_MEMORY).then(|| vec![0, 255, 1]);
-            Ok(State {
-                memory,
-                last_timestamp: Some(9),
-                last_ordinate: Some("3".into()),
-                last_block_height: Some(5),
-            })
+            Ok(State { memory, last_timestamp: Some(9), last_ordinate: Some("3".into()), last_block_height: Some(5) })
         })
     }
 
@@ -193,20 +171,14 @@ impl Got {
     #[track_caller]
     fn is(&self, status: u16, body: &str) {
         assert_eq!((self.status.as_u16(), self.text()), (status, body));
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/json; charset=utf-8")
-        );
+        assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"));
     }
 }
 
 fn served(settings: &[(&'static str, &str)]) -> Served {
     let settings = Settings::with(settings).unwrap();
     let fake = Fake::default();
-    Served {
-        router: router(App::new(fake.clone(), &settings, "my address".into())),
-        fake,
-    }
+    Served { router: router(App::new(fake.clone(), &settings, "my address".into())), fake }
 }
 
 impl Served {
@@ -214,31 +186,23 @@ impl Served {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Got {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        Got { status: parts.status, headers: parts.headers, body }
     }
 
     async fn get(&self, path: &str) -> Got {
-        self.send(Request::get(path).body(Body::empty()).unwrap())
-            .await
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
     async fn dry_run(&self, query: &str, body: &str) -> Got {
-        self.post(query, &[("content-type", "application/json")], body)
-            .await
+        self.post(query, &[("content-type", "application/json")], body).await
     }
 
     async fn post(&self, query: &str, headers: &[(&str, &str)], body: &str) -> Got {
-        let mut request =
-            Request::post(format!("/dry-run{query}")).header("content-length", body.len());
+        let mut request = Request::post(format!("/dry-run{query}")).header("content-length", body.len());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Body::from(body.to_owned())).unwrap())
-            .await
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
     fn last_range(&self) -> Range {
@@ -262,31 +226,20 @@ fn cursor(json: &str) -> String {
 async fn root_200_address_then_timestamp() {
     let got = served(&[]).get("/").await;
     let body: Value = serde_json::from_str(got.text()).unwrap();
-    assert!(
-        got.text()
-            .starts_with(r#"{"address":"my address","timestamp":1"#),
-        "{}",
-        got.text()
-    );
+    assert!(got.text().starts_with(r#"{"address":"my address","timestamp":1"#), "{}", got.text());
     assert!(body["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
     got.is(200, &got.text().to_owned());
 }
 
 #[tokio::test]
 async fn result_200_in_the_reference_s_key_order() {
-    served(&[])
-        .get("/result/M?process-id=P")
-        .await
-        .is(200, DONE);
+    served(&[]).get("/result/M?process-id=P").await.is(200, DONE);
 }
 
 #[tokio::test]
 async fn result_200_for_an_evaluation_that_threw() {
     let body = r#"{"Messages":[],"Assignments":[],"Spawns":[],"Output":"","Error":{}}"#;
-    served(&[])
-        .get("/result/M?process-id=thrown")
-        .await
-        .is(200, body);
+    served(&[]).get("/result/M?process-id=thrown").await.is(200, body);
 }
 
 #[tokio::test]
@@ -294,19 +247,13 @@ async fn results_200_page_of_25_ascending_by_default() {
     let served = served(&[]);
     served.get("/results/P").await.is(200, PAGE);
     let range = served.last_range();
-    assert_eq!(
-        (range.sort, range.limit, range.from, range.to),
-        (Sort::Asc, 25, None, None)
-    );
+    assert_eq!((range.sort, range.limit, range.from, range.to), (Sort::Asc, 25, None, None));
 }
 
 #[tokio::test]
 async fn results_200_sort_of_from_beats_that_of_to_beats_the_query() {
     let served = served(&[]);
-    let (asc, desc) = (
-        cursor(r#"{"timestamp":1,"sort":"ASC"}"#),
-        cursor(r#"{"timestamp":2,"sort":"DESC"}"#),
-    );
+    let (asc, desc) = (cursor(r#"{"timestamp":1,"sort":"ASC"}"#), cursor(r#"{"timestamp":2,"sort":"DESC"}"#));
     for (query, sort) in [
         ("sort=DESC".to_owned(), Sort::Desc),
         (format!("sort=ASC&to={desc}"), Sort::Desc),
@@ -321,28 +268,13 @@ async fn results_200_sort_of_from_beats_that_of_to_beats_the_query() {
 async fn results_200_bounds_are_cursors_or_bare_timestamps_and_may_be_empty() {
     let served = served(&[]);
     let place = cursor(r#"{"timestamp":17,"ordinate":"2","cron":"0-10-minutes","sort":"ASC"}"#);
-    served
-        .get(&format!("/results/P?from={place}&to=99&limit=3"))
-        .await;
+    served.get(&format!("/results/P?from={place}&to=99&limit=3")).await;
     let range = served.last_range();
-    let expected = Cursor {
-        timestamp: 17,
-        ordinate: Some("2".into()),
-        cron: Some("0-10-minutes".into()),
-    };
+    let expected = Cursor { timestamp: 17, ordinate: Some("2".into()), cron: Some("0-10-minutes".into()) };
     assert_eq!(range.from, Some(expected));
-    assert_eq!(
-        range.to,
-        Some(Cursor {
-            timestamp: 99,
-            ordinate: None,
-            cron: None
-        })
-    );
+    assert_eq!(range.to, Some(Cursor { timestamp: 99, ordinate: None, cron: None }));
     assert_eq!(range.limit, 3);
-    served
-        .get(&format!("/results/P?from=&to={}&limit=", cursor("{}")))
-        .await;
+    served.get(&format!("/results/P?from=&to={}&limit=", cursor("{}"))).await;
     let range = served.last_range();
     assert_eq!((range.from, range.to, range.limit), (None, None, 0));
 }
@@ -351,70 +283,37 @@ async fn results_200_bounds_are_cursors_or_bare_timestamps_and_may_be_empty() {
 async fn cron_200_page_of_500_always_ascending() {
     let served = served(&[]);
     let place = cursor(r#"{"timestamp":1,"sort":"DESC"}"#);
-    served
-        .get(&format!("/cron/P?from={place}&limit=50"))
-        .await
-        .is(200, PAGE);
-    assert_eq!(
-        (served.last_range().sort, served.last_range().limit),
-        (Sort::Asc, 50)
-    );
+    served.get(&format!("/cron/P?from={place}&limit=50")).await.is(200, PAGE);
+    assert_eq!((served.last_range().sort, served.last_range().limit), (Sort::Asc, 50));
     served.get("/cron/P?to=1750000031460").await.is(200, PAGE);
     assert_eq!(served.last_range().limit, 500);
-    assert_eq!(
-        served.last_range().to.unwrap().timestamp,
-        1_750_000_031_460,
-        "a bare timestamp is allowed"
-    );
+    assert_eq!(served.last_range().to.unwrap().timestamp, 1_750_000_031_460, "a bare timestamp is allowed");
 }
 
 #[tokio::test]
 async fn state_200_raw_memory_with_what_was_last() {
     let served = served(&[]);
     let got = served.get("/state/P?to=12").await;
-    assert_eq!(
-        (got.status.as_u16(), got.body.as_slice()),
-        (200, [0, 255, 1].as_slice())
-    );
+    assert_eq!((got.status.as_u16(), got.body.as_slice()), (200, [0, 255, 1].as_slice()));
     assert_eq!(got.header("content-type"), Some("application/octet-stream"));
     assert_eq!(
-        (
-            got.header("last-timestamp"),
-            got.header("last-ordinate"),
-            got.header("last-block-height")
-        ),
+        (got.header("last-timestamp"), got.header("last-ordinate"), got.header("last-block-height")),
         (Some("9"), Some("3"), Some("5"))
     );
     for query in ["", "?to=", "?to=0"] {
         served.get(&format!("/state/P{query}")).await;
     }
-    assert_eq!(
-        *served.fake.0.states.lock().unwrap(),
-        [Some(12), None, None, None]
-    );
+    assert_eq!(*served.fake.0.states.lock().unwrap(), [Some(12), None, None, None]);
 }
 
 #[tokio::test]
 async fn dry_run_200_and_what_the_unit_is_told() {
     let served = served(&[]);
-    let headers = [
-        ("content-type", "application/json; charset=utf-8"),
-        ("x-max-age", "250"),
-    ];
-    served
-        .post(
-            "?process-id=P&to=M",
-            &headers,
-            r#"{"Tags":[],"Owner":"o","Junk":1}"#,
-        )
-        .await
-        .is(200, DONE);
+    let headers = [("content-type", "application/json; charset=utf-8"), ("x-max-age", "250")];
+    served.post("?process-id=P&to=M", &headers, r#"{"Tags":[],"Owner":"o","Junk":1}"#).await.is(200, DONE);
     let runs = served.fake.0.dry_runs.lock().unwrap();
     assert_eq!(serde_json::to_string(&runs[0].body).unwrap(), MESSAGE);
-    assert_eq!(
-        (runs[0].to.as_deref(), runs[0].max_age),
-        (Some("M"), Some(Duration::from_millis(250)))
-    );
+    assert_eq!((runs[0].to.as_deref(), runs[0].max_age), (Some("M"), Some(Duration::from_millis(250))));
 }
 
 #[tokio::test]
@@ -426,10 +325,7 @@ async fn status_200_version_engines_processes_backlog() {
         (&body["engines"], &body["processes_live"], &body["backlog"]),
         (&json!(["native"]), &json!(2), &json!(12))
     );
-    assert_eq!(
-        (&body["unit_mode"], &body["results_stored"]),
-        (&json!("cu"), &json!(99))
-    );
+    assert_eq!((&body["unit_mode"], &body["results_stored"]), (&json!("cu"), &json!(99)));
     assert!(body["uptime_seconds"].is_u64());
 }
 
@@ -439,10 +335,7 @@ async fn metrics_200_openmetrics_of_requests_process_and_unit() {
     served.get("/result/M?process-id=P").await;
     served.get("/result/M?process-id=Upstream").await;
     let got = served.get("/metrics").await;
-    assert_eq!(
-        got.header("content-type"),
-        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
-    );
+    assert_eq!(got.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     for part in [
         r#"ao_cu_http_request_duration_seconds_count{method="GET",route="/result/:messageTxId",status="200",statusGroup="2xx"} 1"#,
         r#"ao_cu_http_request_summary_seconds_count{method="GET",route="/result/:messageTxId",status="500",statusGroup="5xx"} 1"#,
@@ -460,10 +353,7 @@ async fn openapi_200_and_docs_200() {
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let docs = served.get("/docs").await;
-    assert_eq!(
-        (docs.status.as_u16(), docs.header("content-type")),
-        (200, Some("text/html; charset=utf-8"))
-    );
+    assert_eq!((docs.status.as_u16(), docs.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(docs.text().starts_with("<!doctype html>"));
 }
 
@@ -474,32 +364,21 @@ async fn result_202_busy() {
     let served = served(&[("busy_threshold", "100")]);
     let body = r#"{"message":"Evaluation of process \"busy\" to \"M\" is in progress."}"#;
     served.get("/result/M?process-id=busy").await.is(202, body);
-    assert_eq!(
-        *served.fake.0.busy_after.lock().unwrap(),
-        [Some(Duration::from_millis(100))]
-    );
+    assert_eq!(*served.fake.0.busy_after.lock().unwrap(), [Some(Duration::from_millis(100))]);
 }
 
 #[tokio::test]
 async fn result_200_never_busy_with_no_busy_or_without_a_threshold() {
     let with_threshold = served(&[("busy_threshold", "100")]);
     for query in ["no-busy=1", "no-busy=", "no-busy"] {
-        with_threshold
-            .get(&format!("/result/M?process-id=busy&{query}"))
-            .await
-            .is(200, DONE);
+        with_threshold.get(&format!("/result/M?process-id=busy&{query}")).await.is(200, DONE);
     }
-    served(&[])
-        .get("/result/M?process-id=busy")
-        .await
-        .is(200, DONE);
+    served(&[]).get("/result/M?process-id=busy").await.is(200, DONE);
 }
 
 #[tokio::test]
 async fn dry_run_202_busy_with_an_empty_body() {
-    let got = served(&[("busy_threshold", "100")])
-        .dry_run("?process-id=busy", MESSAGE)
-        .await;
+    let got = served(&[("busy_threshold", "100")]).dry_run("?process-id=busy", MESSAGE).await;
     assert_eq!((got.status.as_u16(), got.body.len()), (202, 0));
 }
 
@@ -515,14 +394,8 @@ async fn preflight_204_reflects_the_headers_asked_for() {
         let got = served(&[]).send(request.body(Body::empty()).unwrap()).await;
         assert_eq!((got.status.as_u16(), got.body.len()), (204, 0), "{path}");
         assert_eq!(got.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(
-            got.header("access-control-allow-methods"),
-            Some("GET,HEAD,PUT,PATCH,POST,DELETE")
-        );
-        assert_eq!(
-            got.header("access-control-allow-headers"),
-            Some("content-type,x-max-age")
-        );
+        assert_eq!(got.header("access-control-allow-methods"), Some("GET,HEAD,PUT,PATCH,POST,DELETE"));
+        assert_eq!(got.header("access-control-allow-headers"), Some("content-type,x-max-age"));
         assert_eq!(got.header("access-control-expose-headers"), None);
     }
 }
@@ -537,53 +410,26 @@ async fn every_answer_has_the_cors_and_helmet_headers_and_no_cache_headers() {
         for (name, value) in [
             ("access-control-allow-origin", "*"),
             ("cross-origin-resource-policy", "same-origin"),
-            (
-                "strict-transport-security",
-                "max-age=31536000; includeSubDomains",
-            ),
+            ("strict-transport-security", "max-age=31536000; includeSubDomains"),
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "SAMEORIGIN"),
         ] {
             assert_eq!(got.header(name), Some(value), "{path} {name}");
         }
-        assert!(
-            got.header("content-security-policy")
-                .unwrap()
-                .starts_with("default-src 'self';")
-        );
-        assert!(
-            got.headers.get(header::ETAG).is_none()
-                && got.headers.get(header::CACHE_CONTROL).is_none(),
-            "{path}"
-        );
+        assert!(got.header("content-security-policy").unwrap().starts_with("default-src 'self';"));
+        assert!(got.headers.get(header::ETAG).is_none() && got.headers.get(header::CACHE_CONTROL).is_none(), "{path}");
     }
 }
 
 #[tokio::test]
 async fn head_mirrors_get() {
     let served = served(&[]);
-    for path in [
-        "/",
-        "/result/M?process-id=P",
-        "/result/M",
-        "/state/P",
-        "/docs",
-    ] {
+    for path in ["/", "/result/M?process-id=P", "/result/M", "/state/P", "/docs"] {
         let get = served.get(path).await;
-        let head = served
-            .send(Request::head(path).body(Body::empty()).unwrap())
-            .await;
-        assert_eq!(
-            (head.status, head.header("content-type")),
-            (get.status, get.header("content-type")),
-            "{path}"
-        );
+        let head = served.send(Request::head(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((head.status, head.header("content-type")), (get.status, get.header("content-type")), "{path}");
         assert!(head.body.is_empty(), "{path}");
-        assert_eq!(
-            head.header("content-length"),
-            Some(get.body.len().to_string().as_str()),
-            "{path}"
-        );
+        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
     }
 }
 
@@ -592,15 +438,9 @@ async fn head_mirrors_get() {
 #[tokio::test]
 async fn result_400_without_a_usable_process_id() {
     let served = served(&[]);
-    served
-        .get("/result/M")
-        .await
-        .is(400, r#"{"error":"'processId': Required."}"#);
+    served.get("/result/M").await.is(400, r#"{"error":"'processId': Required."}"#);
     let twice = r#"{"error":"'processId': Expected string, received array."}"#;
-    served
-        .get("/result/M?process-id=P&process-id=Q")
-        .await
-        .is(400, twice);
+    served.get("/result/M?process-id=P&process-id=Q").await.is(400, twice);
     let empty = r#"{"error":"'processId': an ao process id is required."}"#;
     served.get("/result/M?process-id=").await.is(400, empty);
     assert_eq!(served.fake.0.calls.load(Ordering::Relaxed), 0);
@@ -610,53 +450,20 @@ async fn result_400_without_a_usable_process_id() {
 async fn results_400_for_a_bad_sort_limit_or_bound() {
     let served = served(&[]);
     for (query, error) in [
-        (
-            "sort=UP".to_owned(),
-            "'sort': Invalid enum value. Expected 'ASC' | 'DESC', received 'UP'.",
-        ),
-        (
-            "sort=ASC&sort=DESC".to_owned(),
-            "'sort': Expected 'ASC' | 'DESC', received array.",
-        ),
-        (
-            "limit=abc".to_owned(),
-            "'limit': Expected number, received nan.",
-        ),
-        (
-            "limit=2.5".to_owned(),
-            "'limit': Expected integer, received float.",
-        ),
-        (
-            "limit=9007199254740982".to_owned(),
-            "'limit': Number must be less than or equal to 9007199254740981.",
-        ),
-        (
-            "from=yesterday".to_owned(),
-            "Invalid Arguments 'from': Expected number, received nan.",
-        ),
-        (
-            "to=x&to=y".to_owned(),
-            "Invalid Arguments 'to': Expected number, received nan.",
-        ),
-        (
-            format!("from={}", cursor("7")),
-            "Invalid Arguments 'from': Expected object, received number.",
-        ),
-        (
-            format!("to={}", cursor("null")),
-            "Invalid Arguments 'to': Expected object, received null.",
-        ),
+        ("sort=UP".to_owned(), "'sort': Invalid enum value. Expected 'ASC' | 'DESC', received 'UP'."),
+        ("sort=ASC&sort=DESC".to_owned(), "'sort': Expected 'ASC' | 'DESC', received array."),
+        ("limit=abc".to_owned(), "'limit': Expected number, received nan."),
+        ("limit=2.5".to_owned(), "'limit': Expected integer, received float."),
+        ("limit=9007199254740982".to_owned(), "'limit': Number must be less than or equal to 9007199254740981."),
+        ("from=yesterday".to_owned(), "Invalid Arguments 'from': Expected number, received nan."),
+        ("to=x&to=y".to_owned(), "Invalid Arguments 'to': Expected number, received nan."),
+        (format!("from={}", cursor("7")), "Invalid Arguments 'from': Expected object, received number."),
+        (format!("to={}", cursor("null")), "Invalid Arguments 'to': Expected object, received null."),
     ] {
         let body = json!({ "error": error }).to_string();
-        served
-            .get(&format!("/results/P?{query}"))
-            .await
-            .is(400, &body);
+        served.get(&format!("/results/P?{query}")).await.is(400, &body);
     }
-    assert_eq!(
-        served.get("/results/P?limit=9007199254740981").await.status,
-        200
-    );
+    assert_eq!(served.get("/results/P?limit=9007199254740981").await.status, 200);
 }
 
 #[tokio::test]
@@ -670,60 +477,24 @@ async fn cron_400_for_a_limit_above_1000_or_a_bad_bound() {
 
 #[tokio::test]
 async fn state_400_for_a_to_that_is_no_number() {
-    served(&[])
-        .get("/state/P?to=soon")
-        .await
-        .is(400, r#"{"error":"'to': Expected number, received nan."}"#);
+    served(&[]).get("/state/P?to=soon").await.is(400, r#"{"error":"'to': Expected number, received nan."}"#);
 }
 
 #[tokio::test]
 async fn dry_run_400_for_a_body_of_the_wrong_shape() {
     let served = served(&[]);
     let post = async |query: &str, headers: &[(&str, &str)], body: &str, error: &str| {
-        served
-            .post(query, headers, body)
-            .await
-            .is(400, &json!({ "error": error }).to_string());
+        served.post(query, headers, body).await.is(400, &json!({ "error": error }).to_string());
     };
     let json_type = [("content-type", "application/json")];
     post("?process-id=P", &[], "", "'dryRun': Required.").await;
     post("", &json_type, MESSAGE, "'processId': Required.").await;
-    post(
-        "?process-id=",
-        &json_type,
-        MESSAGE,
-        "'processId': a process-id query parameter is required.",
-    )
-    .await;
-    post(
-        "?process-id=P&to=",
-        &json_type,
-        MESSAGE,
-        "'messageTxId': to must be a transaction id.",
-    )
-    .await;
-    post(
-        "?process-id=P",
-        &json_type,
-        "{}",
-        "'Owner': Required. | 'From': Required. | 'Tags': Required.",
-    )
-    .await;
-    post(
-        "?process-id=P",
-        &[("content-type", "text/plain")],
-        "hi",
-        "'dryRun': Expected object, received string.",
-    )
-    .await;
+    post("?process-id=", &json_type, MESSAGE, "'processId': a process-id query parameter is required.").await;
+    post("?process-id=P&to=", &json_type, MESSAGE, "'messageTxId': to must be a transaction id.").await;
+    post("?process-id=P", &json_type, "{}", "'Owner': Required. | 'From': Required. | 'Tags': Required.").await;
+    post("?process-id=P", &[("content-type", "text/plain")], "hi", "'dryRun': Expected object, received string.").await;
     let aged = [("content-type", "application/json"), ("x-max-age", "old")];
-    post(
-        "?process-id=P",
-        &aged,
-        MESSAGE,
-        "'maxProcessAge': Expected number, received nan.",
-    )
-    .await;
+    post("?process-id=P", &aged, MESSAGE, "'maxProcessAge': Expected number, received nan.").await;
     assert_eq!(served.fake.0.calls.load(Ordering::Relaxed), 0);
 }
 
@@ -738,26 +509,10 @@ async fn dry_run_400_for_a_body_that_is_not_json_or_holds_a_prototype() {
     let served = served(&[]);
     let got = served.dry_run("?process-id=P", "{nope").await;
     let start = r#"{"statusCode":400,"error":"Bad Request","message":"The request body is not valid JSON: "#;
-    assert!(
-        got.status == 400 && got.text().starts_with(start),
-        "{}",
-        got.text()
-    );
+    assert!(got.status == 400 && got.text().starts_with(start), "{}", got.text());
     let body = r#"{"statusCode":400,"error":"Bad Request","message":"Object contains forbidden prototype property"}"#;
-    served
-        .dry_run(
-            "?process-id=P",
-            r#"{"Owner":"o","Tags":[],"Data":{"__proto__":1}}"#,
-        )
-        .await
-        .is(400, body);
-    served
-        .dry_run(
-            "?process-id=P",
-            r#"{"a":[{"constructor":{"prototype":1}}]}"#,
-        )
-        .await
-        .is(400, body);
+    served.dry_run("?process-id=P", r#"{"Owner":"o","Tags":[],"Data":{"__proto__":1}}"#).await.is(400, body);
+    served.dry_run("?process-id=P", r#"{"a":[{"constructor":{"prototype":1}}]}"#).await.is(400, body);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(served.dry_run("?process-id=P", &deep).await.status, 400);
 }
@@ -778,62 +533,26 @@ async fn any_path_400_if_it_is_not_encoded_utf_8() {
 async fn every_process_route_403_for_a_restricted_process() {
     let served = served(&[("restrict_processes", "bad, worse")]);
     let body = r#"{"error":"Access denied for process bad"}"#;
-    for path in [
-        "/result/M?process-id=bad",
-        "/results/bad",
-        "/cron/bad",
-        "/state/bad",
-    ] {
+    for path in ["/result/M?process-id=bad", "/results/bad", "/cron/bad", "/state/bad"] {
         served.get(path).await.is(403, body);
-        assert_eq!(
-            served.get(&path.replace("bad", "good")).await.status,
-            200,
-            "{path}"
-        );
+        assert_eq!(served.get(&path.replace("bad", "good")).await.status, 200, "{path}");
     }
-    served
-        .dry_run("?process-id=bad", MESSAGE)
-        .await
-        .is(403, body);
+    served.dry_run("?process-id=bad", MESSAGE).await.is(403, body);
     assert_eq!(served.get("/").await.status, 200);
 }
 
 #[tokio::test]
 async fn every_process_route_403_for_a_process_that_is_not_allowed() {
-    let served = served(&[
-        ("allow_processes", "good,bad"),
-        ("restrict_processes", "bad"),
-    ]);
+    let served = served(&[("allow_processes", "good,bad"), ("restrict_processes", "bad")]);
     let body = r#"{"error":"Access denied for process other"}"#;
-    for path in [
-        "/result/M?process-id=other",
-        "/results/other",
-        "/cron/other",
-        "/state/other",
-    ] {
+    for path in ["/result/M?process-id=other", "/results/other", "/cron/other", "/state/other"] {
         served.get(path).await.is(403, body);
-        assert_eq!(
-            served.get(&path.replace("other", "good")).await.status,
-            200,
-            "{path}"
-        );
-        assert_eq!(
-            served.get(&path.replace("other", "bad")).await.status,
-            403,
-            "{path}"
-        );
+        assert_eq!(served.get(&path.replace("other", "good")).await.status, 200, "{path}");
+        assert_eq!(served.get(&path.replace("other", "bad")).await.status, 403, "{path}");
     }
-    served
-        .get("/result/M")
-        .await
-        .is(403, r#"{"error":"Access denied for process undefined"}"#);
-    served
-        .dry_run("", MESSAGE)
-        .await
-        .is(403, r#"{"error":"Access denied for process undefined"}"#);
-    let twice = served
-        .get("/result/M?process-id=good&process-id=other")
-        .await;
+    served.get("/result/M").await.is(403, r#"{"error":"Access denied for process undefined"}"#);
+    served.dry_run("", MESSAGE).await.is(403, r#"{"error":"Access denied for process undefined"}"#);
+    let twice = served.get("/result/M?process-id=good&process-id=other").await;
     twice.is(403, body);
 }
 
@@ -843,63 +562,32 @@ async fn every_process_route_403_for_a_process_that_is_not_allowed() {
 async fn unknown_route_404_names_method_and_path() {
     let served = served(&[]);
     let shape = |method: &str, path: &str| {
-        format!(
-            r#"{{"message":"Route {method}:{path} not found","error":"Not Found","statusCode":404}}"#
-        )
+        format!(r#"{{"message":"Route {method}:{path} not found","error":"Not Found","statusCode":404}}"#)
     };
     for path in ["/x", "/x?a=1", "/result", "/results/a/b", "/state/"] {
         served.get(path).await.is(404, &shape("GET", path));
     }
-    let posted = served
-        .send(
-            Request::post("/result/M?process-id=P")
-                .body(Body::empty())
-                .unwrap(),
-        )
-        .await;
+    let posted = served.send(Request::post("/result/M?process-id=P").body(Body::empty()).unwrap()).await;
     posted.is(404, &shape("POST", "/result/M?process-id=P"));
-    served
-        .get("/dry-run")
-        .await
-        .is(404, &shape("GET", "/dry-run"));
+    served.get("/dry-run").await.is(404, &shape("GET", "/dry-run"));
 }
 
 #[tokio::test]
 async fn path_parameter_404_beyond_100_characters() {
     let served = served(&[]);
-    assert_eq!(
-        served
-            .get(&format!("/results/{}", "a".repeat(100)))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(served.get(&format!("/results/{}", "a".repeat(100))).await.status, 200);
     let path = format!("/results/{}", "a".repeat(101));
-    let body = format!(
-        r#"{{"message":"Route GET:{path} not found","error":"Not Found","statusCode":404}}"#
-    );
+    let body = format!(r#"{{"message":"Route GET:{path} not found","error":"Not Found","statusCode":404}}"#);
     served.get(&path).await.is(404, &body);
 }
 
 #[tokio::test]
 async fn ru_mode_404_text_on_all_but_dry_runs_and_operation() {
     let served = served(&[("unit_mode", "ru")]);
-    for path in [
-        "/result/M?process-id=P",
-        "/results/P",
-        "/cron/P",
-        "/state/P",
-    ] {
+    for path in ["/result/M?process-id=P", "/results/P", "/cron/P", "/state/P"] {
         let got = served.get(path).await;
-        assert_eq!(
-            (got.status.as_u16(), got.text()),
-            (404, "Not Found"),
-            "{path}"
-        );
-        assert_eq!(
-            got.header("content-type"),
-            Some("text/plain; charset=utf-8")
-        );
+        assert_eq!((got.status.as_u16(), got.text()), (404, "Not Found"), "{path}");
+        assert_eq!(got.header("content-type"), Some("text/plain; charset=utf-8"));
     }
     for path in ["/", "/metrics", "/status"] {
         assert_eq!(served.get(path).await.status, 200, "{path}");
@@ -910,10 +598,7 @@ async fn ru_mode_404_text_on_all_but_dry_runs_and_operation() {
 #[tokio::test]
 async fn metrics_404_as_any_unknown_route_when_switched_off() {
     let body = r#"{"message":"Route GET:/metrics not found","error":"Not Found","statusCode":404}"#;
-    served(&[("enable_metrics_endpoint", "false")])
-        .get("/metrics")
-        .await
-        .is(404, body);
+    served(&[("enable_metrics_endpoint", "false")]).get("/metrics").await.is(404, body);
 }
 
 // --- 413, 415 ------------------------------------------------------------------------------------------------------
@@ -923,22 +608,12 @@ async fn dry_run_413_beyond_one_mebibyte_and_not_at_it() {
     let served = served(&[NO_LIMIT]);
     let message = |bytes: usize| {
         let empty = r#"{"Owner":"o","Tags":[],"Data":""}"#.len();
-        format!(
-            r#"{{"Owner":"o","Tags":[],"Data":"{}"}}"#,
-            "x".repeat(bytes - empty)
-        )
+        format!(r#"{{"Owner":"o","Tags":[],"Data":"{}"}}"#, "x".repeat(bytes - empty))
     };
     let too_large = r#"{"statusCode":413,"code":"FST_ERR_CTP_BODY_TOO_LARGE","error":"Payload Too Large","message":"Request body is too large"}"#;
-    served
-        .dry_run("?process-id=P", &message(1_048_576))
-        .await
-        .is(200, DONE);
-    served
-        .dry_run("?process-id=P", &message(1_048_577))
-        .await
-        .is(413, too_large);
-    let chunks: Vec<Result<String, std::io::Error>> =
-        vec![Ok(message(1_048_576)), Ok(" ".to_owned())];
+    served.dry_run("?process-id=P", &message(1_048_576)).await.is(200, DONE);
+    served.dry_run("?process-id=P", &message(1_048_577)).await.is(413, too_large);
+    let chunks: Vec<Result<String, std::io::Error>> = vec![Ok(message(1_048_576)), Ok(" ".to_owned())];
     let request = Request::post("/dry-run?process-id=P")
         .header("content-type", "application/json")
         .header("transfer-encoding", "chunked")
@@ -955,25 +630,13 @@ async fn dry_run_415_for_other_types_and_for_a_body_without_one() {
             r#"{{"statusCode":415,"code":"FST_ERR_CTP_INVALID_MEDIA_TYPE","error":"Unsupported Media Type","message":"Unsupported Media Type: {what}"}}"#
         )
     };
-    served
-        .post("?process-id=P", &[], MESSAGE)
-        .await
-        .is(415, &shape("undefined"));
+    served.post("?process-id=P", &[], MESSAGE).await.is(415, &shape("undefined"));
     let html = [("content-type", "text/html")];
-    served
-        .post("?process-id=P", &html, MESSAGE)
-        .await
-        .is(415, &shape("text/html"));
+    served.post("?process-id=P", &html, MESSAGE).await.is(415, &shape("text/html"));
     let form = [("content-type", "application/jsonx; q=1")];
-    served
-        .post("?process-id=P", &form, MESSAGE)
-        .await
-        .is(415, &shape("application/jsonx; q=1"));
+    served.post("?process-id=P", &form, MESSAGE).await.is(415, &shape("application/jsonx; q=1"));
     let loud = [("content-type", "Application/JSON")];
-    served
-        .post("?process-id=P", &loud, MESSAGE)
-        .await
-        .is(200, DONE);
+    served.post("?process-id=P", &loud, MESSAGE).await.is(200, DONE);
 }
 
 // --- 413, 422, 425, 429, 503, 500 from the ao room --------------------------------------------------------------------
@@ -995,21 +658,10 @@ async fn errors_of_the_ao_room_have_their_status_on_every_route() {
         ("Internal", 500, "text of Internal"),
     ] {
         let body = json!({ "error": text }).to_string();
-        for path in [
-            "/result/M?process-id=PID",
-            "/results/PID",
-            "/cron/PID",
-            "/state/PID",
-        ] {
-            served
-                .get(&path.replace("PID", process))
-                .await
-                .is(status, &body);
+        for path in ["/result/M?process-id=PID", "/results/PID", "/cron/PID", "/state/PID"] {
+            served.get(&path.replace("PID", process)).await.is(status, &body);
         }
-        served
-            .dry_run(&format!("?process-id={process}"), MESSAGE)
-            .await
-            .is(status, &body);
+        served.dry_run(&format!("?process-id={process}"), MESSAGE).await.is(status, &body);
     }
 }
 
@@ -1017,10 +669,7 @@ async fn errors_of_the_ao_room_have_their_status_on_every_route() {
 async fn state_500_for_a_process_without_memory() {
     let got = served(&[]).get("/state/no-memory").await;
     assert!(
-        got.status == 500
-            && got
-                .text()
-                .starts_with(r#"{"error":"process no-memory has no memory"#),
+        got.status == 500 && got.text().starts_with(r#"{"error":"process no-memory has no memory"#),
         "{}",
         got.text()
     );
@@ -1029,10 +678,7 @@ async fn state_500_for_a_process_without_memory() {
 #[tokio::test]
 async fn a_handler_s_panic_is_a_500_and_the_next_request_is_answered() {
     let served = served(&[]);
-    served
-        .get("/result/M?process-id=panic")
-        .await
-        .is(500, r#"{"error":"internal error"}"#);
+    served.get("/result/M?process-id=panic").await.is(500, r#"{"error":"internal error"}"#);
     served.get("/result/M?process-id=P").await.is(200, DONE);
 }
 
@@ -1046,10 +692,7 @@ async fn dry_run_429_from_the_seventh_in_a_minute_and_other_routes_are_free() {
     for _ in 0..6 {
         served.dry_run("?process-id=P", MESSAGE).await.is(200, DONE);
     }
-    served
-        .dry_run("?process-id=P", MESSAGE)
-        .await
-        .is(429, LIMITED);
+    served.dry_run("?process-id=P", MESSAGE).await.is(429, LIMITED);
     served.dry_run("", "{}").await.is(429, LIMITED);
     served.get("/result/M?process-id=P").await.is(200, DONE);
 }
@@ -1059,23 +702,11 @@ async fn failed_dry_runs_count_invalid_and_cached_ones_do_not() {
     let served = served(&[("rate_limit_max_requests", "2")]);
     for _ in 0..4 {
         assert_eq!(served.dry_run("?process-id=P", "{}").await.status, 400);
-        served
-            .dry_run("?process-id=P&to=cached", MESSAGE)
-            .await
-            .is(200, DONE);
+        served.dry_run("?process-id=P&to=cached", MESSAGE).await.is(200, DONE);
     }
-    assert_eq!(
-        served.dry_run("?process-id=Upstream", MESSAGE).await.status,
-        500
-    );
-    assert_eq!(
-        served.dry_run("?process-id=Upstream", MESSAGE).await.status,
-        500
-    );
-    served
-        .dry_run("?process-id=P", MESSAGE)
-        .await
-        .is(429, LIMITED);
+    assert_eq!(served.dry_run("?process-id=Upstream", MESSAGE).await.status, 500);
+    assert_eq!(served.dry_run("?process-id=Upstream", MESSAGE).await.status, 500);
+    served.dry_run("?process-id=P", MESSAGE).await.is(429, LIMITED);
 }
 
 #[tokio::test]
@@ -1083,35 +714,19 @@ async fn clients_are_told_apart_by_forwarded_address_then_real_address() {
     let served = served(&[("rate_limit_max_requests", "1")]);
     let post = async |name: &str, value: &str| {
         let headers = [("content-type", "application/json"), (name, value)];
-        served
-            .post("?process-id=P", &headers, MESSAGE)
-            .await
-            .status
-            .as_u16()
+        served.post("?process-id=P", &headers, MESSAGE).await.status.as_u16()
     };
     assert_eq!(post("x-forwarded-for", "1.1.1.1, 9.9.9.9").await, 200);
     assert_eq!(post("x-forwarded-for", "1.1.1.1").await, 429);
-    assert_eq!(
-        post("x-real-ip", "1.1.1.1").await,
-        429,
-        "both headers name the same clients"
-    );
+    assert_eq!(post("x-real-ip", "1.1.1.1").await, 429, "both headers name the same clients");
     assert_eq!(post("x-real-ip", "2.2.2.2").await, 200);
-    assert_eq!(
-        post("x-other", "1").await,
-        200,
-        "the connection's own address"
-    );
+    assert_eq!(post("x-other", "1").await, 200, "the connection's own address");
     assert_eq!(post("x-other", "2").await, 429);
 }
 
 #[tokio::test]
 async fn any_zero_switches_the_rate_limit_off() {
-    for name in [
-        "rate_limit_window",
-        "rate_limit_max_requests",
-        "rate_limit_cleanup_interval",
-    ] {
+    for name in ["rate_limit_window", "rate_limit_max_requests", "rate_limit_cleanup_interval"] {
         let served = served(&[(name, "0")]);
         for _ in 0..20 {
             served.dry_run("?process-id=P", MESSAGE).await.is(200, DONE);

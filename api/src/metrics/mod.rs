@@ -33,9 +33,8 @@ impl Metrics {
     /// `register` adds the metrics of the room below.
     pub fn new(register: impl FnOnce(&mut Registry)) -> Self {
         let mut registry = Registry::default();
-        let durations = Family::<Labels, Histogram>::new_with_constructor(|| {
-            Histogram::new(DURATION_BUCKETS.iter().copied())
-        });
+        let durations =
+            Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(DURATION_BUCKETS.iter().copied()));
         registry.register(
             "ao_cu_http_request_duration_seconds",
             "Time to answer HTTP requests, in seconds",
@@ -47,21 +46,11 @@ impl Metrics {
             "ao_cu_http_request_summary_seconds",
             "Time to answer HTTP requests, in seconds; quantiles over each label set's latest 1024 requests",
         );
-        Self {
-            registry,
-            durations,
-            summaries,
-        }
+        Self { registry, durations, summaries }
     }
 
     /// Counts an answered request; `route` as the router writes it (`/result/{messageTxId}`).
-    pub fn observe_request(
-        &self,
-        method: &Method,
-        route: &str,
-        status: StatusCode,
-        elapsed: Duration,
-    ) {
+    pub fn observe_request(&self, method: &Method, route: &str, status: StatusCode, elapsed: Duration) {
         // Clients may make methods up; labels may not grow with them.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
@@ -132,11 +121,7 @@ mod tests {
             "ao_cuprocess_open_fds",
             "ao_cuprocess_max_fds",
         ] {
-            assert!(
-                text.lines()
-                    .any(|line| line.starts_with(&format!("{name} "))),
-                "{name}\n{text}"
-            );
+            assert!(text.lines().any(|line| line.starts_with(&format!("{name} "))), "{name}\n{text}");
         }
     }
 
@@ -144,17 +129,9 @@ mod tests {
     fn made_up_methods_share_a_label() {
         let metrics = Metrics::new(|_| {});
         for name in ["BREW", "WHEN"] {
-            metrics.observe_request(
-                &Method::from_bytes(name.as_bytes()).unwrap(),
-                "/",
-                StatusCode::OK,
-                Duration::ZERO,
-            );
+            metrics.observe_request(&Method::from_bytes(name.as_bytes()).unwrap(), "/", StatusCode::OK, Duration::ZERO);
         }
         let text = metrics.encode().unwrap();
-        assert!(
-            text.contains(r#"method="OTHER""#) && !text.contains("BREW"),
-            "{text}"
-        );
+        assert!(text.contains(r#"method="OTHER""#) && !text.contains("BREW"), "{text}");
     }
 }

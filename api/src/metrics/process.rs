@@ -30,13 +30,7 @@ fn numbers() -> Option<Numbers> {
     // The second field is the program's name in parentheses and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     // Fields are counted from 1 and the first here is the third (`man proc`).
-    let ticks = |field: usize| {
-        fields
-            .get(field - 3)?
-            .parse::<f64>()
-            .ok()
-            .map(|ticks| ticks / TICKS_PER_SECOND)
-    };
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok().map(|ticks| ticks / TICKS_PER_SECOND);
     let boot: f64 = fs::read_to_string("/proc/stat")
         .ok()?
         .lines()
@@ -47,18 +41,10 @@ fn numbers() -> Option<Numbers> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kib = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib * 1024)
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
     };
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let max_fds = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?
-        .split_whitespace()
-        .next()?;
+    let max_fds = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?;
     Some(Numbers {
         user_seconds: ticks(14)?,
         system_seconds: ticks(15)?,
@@ -76,57 +62,20 @@ impl Collector for ProcessCollector {
             return Ok(());
         };
         let counters = [
-            (
-                "ao_cuprocess_cpu_user_seconds",
-                "User CPU time, in seconds",
-                numbers.user_seconds,
-            ),
-            (
-                "ao_cuprocess_cpu_system_seconds",
-                "System CPU time, in seconds",
-                numbers.system_seconds,
-            ),
-            (
-                "ao_cuprocess_cpu_seconds",
-                "CPU time, in seconds",
-                numbers.user_seconds + numbers.system_seconds,
-            ),
+            ("ao_cuprocess_cpu_user_seconds", "User CPU time, in seconds", numbers.user_seconds),
+            ("ao_cuprocess_cpu_system_seconds", "System CPU time, in seconds", numbers.system_seconds),
+            ("ao_cuprocess_cpu_seconds", "CPU time, in seconds", numbers.user_seconds + numbers.system_seconds),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         let gauges = [
-            (
-                "ao_cuprocess_start_time_seconds",
-                "Start, in seconds since 1970",
-                numbers.start_seconds,
-            ),
-            (
-                "ao_cuprocess_resident_memory_bytes",
-                "Resident memory, in bytes",
-                numbers.resident_bytes as f64,
-            ),
-            (
-                "ao_cuprocess_virtual_memory_bytes",
-                "Virtual memory, in bytes",
-                numbers.virtual_bytes as f64,
-            ),
-            (
-                "ao_cuprocess_open_fds",
-                "Open files",
-                numbers.open_fds as f64,
-            ),
-            (
-                "ao_cuprocess_max_fds",
-                "Files that may be open",
-                numbers.max_fds as f64,
-            ),
+            ("ao_cuprocess_start_time_seconds", "Start, in seconds since 1970", numbers.start_seconds),
+            ("ao_cuprocess_resident_memory_bytes", "Resident memory, in bytes", numbers.resident_bytes as f64),
+            ("ao_cuprocess_virtual_memory_bytes", "Virtual memory, in bytes", numbers.virtual_bytes as f64),
+            ("ao_cuprocess_open_fds", "Open files", numbers.open_fds as f64),
+            ("ao_cuprocess_max_fds", "Files that may be open", numbers.max_fds as f64),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

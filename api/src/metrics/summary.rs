@@ -31,19 +31,12 @@ struct Series {
 impl Summaries {
     /// A family without observations.
     pub fn new(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            series: Mutex::default(),
-        }
+        Self { name, help, series: Mutex::default() }
     }
 
     /// Adds an observation.
     pub fn observe(&self, labels: Labels, value: f64) {
-        let mut all = self
-            .series
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut all = self.series.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let series = all.entry(labels).or_default();
         if series.recent.len() == RECENT {
             series.recent.pop_front();
@@ -57,15 +50,9 @@ impl Summaries {
     pub fn encode(&self, out: &mut String) {
         let name = self.name;
         let mut lines = format!("# HELP {name} {}.\n# TYPE {name} summary\n", self.help);
-        let all = self
-            .series
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let all = self.series.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (labels, series) in all.iter() {
-            let labels: Vec<_> = labels
-                .iter()
-                .map(|(key, value)| format!("{key}=\"{value}\""))
-                .collect();
+            let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
             let labels = labels.join(",");
             let mut sorted: Vec<f64> = series.recent.iter().copied().collect();
             sorted.sort_by(f64::total_cmp);
@@ -94,10 +81,7 @@ mod tests {
         }
         let mut text = String::new();
         summaries.encode(&mut text);
-        assert!(
-            text.contains("s{a=\"b\",quantile=\"0.5\"} 1535\n"),
-            "{text}"
-        );
+        assert!(text.contains("s{a=\"b\",quantile=\"0.5\"} 1535\n"), "{text}");
         assert!(text.contains("s_count{a=\"b\"} 2048\n"), "{text}");
         assert!(text.contains("s_sum{a=\"b\"} 2096128\n"), "{text}");
     }

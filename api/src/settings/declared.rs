@@ -39,22 +39,14 @@ pub struct Declaration {
 impl Declaration {
     /// The flag, without its dashes.
     pub fn flag(&self) -> &'static str {
-        static FLAGS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
-            DECLARED
-                .iter()
-                .map(|setting| (setting.name, setting.name.replace('_', "-")))
-                .collect()
-        });
+        static FLAGS: LazyLock<HashMap<&str, String>> =
+            LazyLock::new(|| DECLARED.iter().map(|setting| (setting.name, setting.name.replace('_', "-"))).collect());
         FLAGS.get(self.name).map_or(self.name, String::as_str)
     }
 
     /// The documentation as one line.
     pub fn text(&self) -> String {
-        self.doc
-            .iter()
-            .map(|line| line.trim())
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -82,10 +82,8 @@ impl Settings {
     /// The second value holds remarks for the log: settings that will surprise whoever set them.
     pub fn load(flags: &Flags) -> Result<(Self, Vec<String>), Error> {
         let env = |name: &str| {
-            std::env::var_os(name).map(|text| {
-                text.into_string()
-                    .map_err(|bytes| format!("bytes that are not UTF-8 ({bytes:?})"))
-            })
+            std::env::var_os(name)
+                .map(|text| text.into_string().map_err(|bytes| format!("bytes that are not UTF-8 ({bytes:?})")))
         };
         let settings = Self::load_from(flags, &env)?;
         Ok((settings, remarks(&env)))
@@ -93,23 +91,11 @@ impl Settings {
 
     /// The defaults, with `overrides` (key, text) on top. Neither environment nor file is read.
     pub fn with(overrides: &[(&'static str, &str)]) -> Result<Self, Error> {
-        let values = overrides
-            .iter()
-            .map(|(name, text)| (*name, (*text).to_owned()))
-            .collect();
-        Self::load_from(
-            &Flags {
-                config: None,
-                values,
-            },
-            &|_| None,
-        )
+        let values = overrides.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        Self::load_from(&Flags { config: None, values }, &|_| None)
     }
 
-    fn load_from(
-        flags: &Flags,
-        env: &dyn Fn(&str) -> Option<Result<String, String>>,
-    ) -> Result<Self, Error> {
+    fn load_from(flags: &Flags, env: &dyn Fn(&str) -> Option<Result<String, String>>) -> Result<Self, Error> {
         let path = match &flags.config {
             Some(path) => Some(path.clone()),
             None => match env(CONFIG_ENV) {
@@ -125,24 +111,18 @@ impl Settings {
                 _ => None,
             },
         };
-        let file = path
-            .map(|path| read_file(&path).map(|table| (path, table)))
-            .transpose()?;
+        let file = path.map(|path| read_file(&path).map(|table| (path, table))).transpose()?;
         Self::read(&Sources { flags, env, file })
     }
 
     /// What the ao room is told.
     pub fn unit(&self) -> UnitSettings {
-        let graphql_url = self
-            .graphql_url
-            .clone()
-            .unwrap_or_else(|| below(&self.gateway_url, "graphql"));
+        let graphql_url = self.graphql_url.clone().unwrap_or_else(|| below(&self.gateway_url, "graphql"));
         let mut block_graphql_urls = self.graphql_urls.clone();
         if block_graphql_urls.is_empty() {
             block_graphql_urls.push(graphql_url.clone());
             if graphql_url.host_str() == Some("arweave.net") {
-                block_graphql_urls
-                    .push(Url::parse(BLOCKS_FALLBACK).expect("the constant is a URL"));
+                block_graphql_urls.push(Url::parse(BLOCKS_FALLBACK).expect("the constant is a URL"));
             }
         }
         let formats = match self.process_wasm_supported_formats.as_slice() {
@@ -153,10 +133,7 @@ impl Settings {
         UnitSettings {
             su_url: self.su_url.clone(),
             su_router_url: self.su_router_url.clone(),
-            arweave_url: self
-                .arweave_url
-                .clone()
-                .unwrap_or_else(|| self.gateway_url.clone()),
+            arweave_url: self.arweave_url.clone().unwrap_or_else(|| self.gateway_url.clone()),
             graphql_url,
             block_graphql_urls,
             data_dir: self.data.clone(),
@@ -180,8 +157,7 @@ impl Settings {
             upstream_json_max_bytes: self.upstream_json_max.0,
             upstream_data_max_bytes: self.upstream_data_max.0,
             upstream_timeout: self.upstream_timeout,
-            evaluation_cache: !self.disable_process_evaluation_cache
-                && self.unit_mode == UnitMode::Cu,
+            evaluation_cache: !self.disable_process_evaluation_cache && self.unit_mode == UnitMode::Cu,
             memory_reset: self.enable_memory_reset,
         }
     }
@@ -193,10 +169,7 @@ impl Settings {
             |n| n.get(),
         );
         let percent = usize::from(self.wasm_evaluation_primary_workers_percentage.0);
-        let messages = all
-            .saturating_sub(1)
-            .max(1)
-            .min((all * percent).div_ceil(100));
+        let messages = all.saturating_sub(1).max(1).min((all * percent).div_ceil(100));
         let dry_runs = (all * (100 - percent) / 100).max(1);
         (messages, dry_runs)
     }
@@ -210,33 +183,16 @@ fn below(base: &Url, path: &str) -> Url {
 }
 
 fn read_file(path: &Path) -> Result<toml::Table, Error> {
-    let fail = |reason: String| Error::File {
-        path: path.to_owned(),
-        reason,
-    };
+    let fail = |reason: String| Error::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let table: toml::Table =
-        toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
-    if let Some(key) = table
-        .keys()
-        .find(|key| DECLARED.iter().all(|setting| setting.name != key.as_str()))
-    {
+    let table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
+    if let Some(key) = table.keys().find(|key| DECLARED.iter().all(|setting| setting.name != key.as_str())) {
         let meant = DECLARED.iter().find(|setting| {
             let key = key.replace('-', "_");
-            setting.name == key.to_lowercase()
-                || setting
-                    .env
-                    .iter()
-                    .any(|name| name.eq_ignore_ascii_case(&key))
+            setting.name == key.to_lowercase() || setting.env.iter().any(|name| name.eq_ignore_ascii_case(&key))
         });
-        let hint = meant.map_or(String::new(), |setting| {
-            format!("; did you mean `{}`?", setting.name)
-        });
-        return Err(Error::UnknownKey {
-            path: path.to_owned(),
-            key: key.clone(),
-            hint,
-        });
+        let hint = meant.map_or(String::new(), |setting| format!("; did you mean `{}`?", setting.name));
+        return Err(Error::UnknownKey { path: path.to_owned(), key: key.clone(), hint });
     }
     Ok(table)
 }
@@ -274,15 +230,10 @@ impl Sources<'_> {
             name,
             origin,
             expected: T::expected(),
-            found: if T::IS_SECRET {
-                "something else (not shown)".to_owned()
-            } else {
-                format!("`{found}`")
-            },
+            found: if T::IS_SECRET { "something else (not shown)".to_owned() } else { format!("`{found}`") },
         };
         if let Some(text) = self.flags.values.get(name) {
-            return T::parse(text)
-                .ok_or_else(|| wrong(format!("flag --{}", name.replace('_', "-")), text));
+            return T::parse(text).ok_or_else(|| wrong(format!("flag --{}", name.replace('_', "-")), text));
         }
         for env_name in env_names {
             let origin = || format!("environment variable {env_name}");
@@ -298,12 +249,7 @@ impl Sources<'_> {
         {
             return toml_text(value)
                 .and_then(|text| T::parse(&text))
-                .ok_or_else(|| {
-                    wrong(
-                        format!("configuration file {}", path.display()),
-                        &value.to_string(),
-                    )
-                });
+                .ok_or_else(|| wrong(format!("configuration file {}", path.display()), &value.to_string()));
         }
         T::parse(default).ok_or_else(|| wrong("its default".to_owned(), default))
     }
@@ -352,11 +298,7 @@ impl clap::Args for Flags {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help(format!("Configuration file (TOML) [env: {CONFIG_ENV}]"));
-        DECLARED
-            .iter()
-            .fold(command.arg(config), |command, setting| {
-                command.arg(flag(setting))
-            })
+        DECLARED.iter().fold(command.arg(config), |command, setting| command.arg(flag(setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -374,16 +316,9 @@ fn flag(setting: &Declaration) -> Arg {
     if !setting.default.is_empty() {
         help += &format!(" [default: {}]", setting.default);
     }
-    let arg = Arg::new(setting.name)
-        .long(setting.flag())
-        .action(ArgAction::Set)
-        .help(help)
-        .help_heading(setting.group);
+    let arg = Arg::new(setting.name).long(setting.flag()).action(ArgAction::Set).help(help).help_heading(setting.group);
     if setting.is_switch {
-        arg.num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .value_name("true|false")
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("true|false")
     } else {
         arg.value_name("VALUE").allow_hyphen_values(true)
     }

@@ -14,32 +14,14 @@ pub fn markdown_table() -> String {
     for setting in DECLARED {
         if setting.group != group {
             group = setting.group;
-            out += &format!(
-                "\n**{group}**\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n"
-            );
+            out += &format!("\n**{group}**\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n");
         }
-        let env = setting
-            .env
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let default = if setting.default.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`", setting.default)
-        };
-        out += &format!(
-            "| `--{}` | {env} | {default} | {} |\n",
-            setting.flag(),
-            setting.text().replace('|', "\\|")
-        );
+        let env = setting.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        out += &format!("| `--{}` | {env} | {default} | {} |\n", setting.flag(), setting.text().replace('|', "\\|"));
     }
     out += "\nNames of the reference without effect here: ";
-    let names: Vec<_> = RETIRED
-        .iter()
-        .map(|retired| format!("`{}`", retired.name))
-        .collect();
+    let names: Vec<_> = RETIRED.iter().map(|retired| format!("`{}`", retired.name)).collect();
     out + &names.join(", ") + ". Setting one is remarked on in the log.\n"
 }
 
@@ -47,12 +29,7 @@ pub fn markdown_table() -> String {
 pub fn with_table(readme: &str) -> Option<String> {
     let begin = readme.find(TABLE_BEGIN)? + TABLE_BEGIN.len();
     let end = begin + readme[begin..].find(TABLE_END)?;
-    Some(format!(
-        "{}\n{}\n{}",
-        &readme[..begin],
-        markdown_table(),
-        &readme[end..]
-    ))
+    Some(format!("{}\n{}\n{}", &readme[..begin], markdown_table(), &readme[end..]))
 }
 
 #[cfg(test)]
@@ -63,9 +40,7 @@ mod tests {
     fn the_table_is_replaced_between_its_markers_and_nothing_else_changes() {
         let readme = format!("before\n{TABLE_BEGIN}\nstale words\n{TABLE_END}\nafter\n");
         let fresh = with_table(&readme).unwrap();
-        assert!(
-            fresh.starts_with(&format!("before\n{TABLE_BEGIN}\n")) && fresh.ends_with("\nafter\n")
-        );
+        assert!(fresh.starts_with(&format!("before\n{TABLE_BEGIN}\n")) && fresh.ends_with("\nafter\n"));
         assert!(!fresh.contains("stale words"));
         assert_eq!(with_table(&fresh).unwrap(), fresh);
         assert_eq!(with_table("no markers"), None);
@@ -79,10 +54,7 @@ mod tests {
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(path, fresh).unwrap();
         } else {
-            assert!(
-                readme == fresh,
-                "README.md's settings are stale: run this test with UPDATE=1"
-            );
+            assert!(readme == fresh, "README.md's settings are stale: run this test with UPDATE=1");
         }
     }
 }

@@ -32,25 +32,16 @@ pub trait Value: Sized {
 /// A whole number as the reference writes them: digits, with `_` anywhere between.
 fn whole(text: &str) -> Option<u64> {
     let digits: String = text.trim().chars().filter(|&c| c != '_').collect();
-    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        digits.parse().ok()
-    } else {
-        None
-    }
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// A whole number followed by one of `units` (or by nothing, for the first).
 fn measured(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let unit = unit.trim();
-    let factor = units
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-        .map(|(_, factor)| *factor)?;
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| *factor)?;
     whole(number)?.checked_mul(factor)
 }
 
@@ -100,9 +91,7 @@ impl Value for Percent {
         "a whole number from 1 to 100".to_owned()
     }
     fn parse(text: &str) -> Option<Self> {
-        whole(text)
-            .filter(|n| (1..=100).contains(n))
-            .map(|n| Self(n as u8))
+        whole(text).filter(|n| (1..=100).contains(n)).map(|n| Self(n as u8))
     }
 }
 
@@ -111,17 +100,7 @@ impl Value for Duration {
         "milliseconds, or a whole number with `ms`, `s`, `m` or `h`".to_owned()
     }
     fn parse(text: &str) -> Option<Self> {
-        measured(
-            text,
-            &[
-                ("", 1),
-                ("ms", 1),
-                ("s", 1_000),
-                ("m", 60_000),
-                ("h", 3_600_000),
-            ],
-        )
-        .map(Self::from_millis)
+        measured(text, &[("", 1), ("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]).map(Self::from_millis)
     }
 }
 
@@ -134,16 +113,7 @@ impl Value for Bytes {
         "bytes, or a whole number with `KiB`, `MiB` or `GiB`".to_owned()
     }
     fn parse(text: &str) -> Option<Self> {
-        measured(
-            text,
-            &[
-                ("", 1),
-                ("KiB", 1 << 10),
-                ("MiB", 1 << 20),
-                ("GiB", 1 << 30),
-            ],
-        )
-        .map(Self)
+        measured(text, &[("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]).map(Self)
     }
 }
 
@@ -177,10 +147,7 @@ impl Value for Listen {
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if let Ok(port) = text.parse::<u16>() {
-            return Some(Self(SocketAddr::new(
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                port,
-            )));
+            return Some(Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)));
         }
         text.parse().ok().map(Self)
     }
@@ -191,9 +158,7 @@ impl Value for Url {
         "a URL beginning with `http://` or `https://`".to_owned()
     }
     fn parse(text: &str) -> Option<Self> {
-        Url::parse(text.trim())
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
     }
 }
 
@@ -222,11 +187,7 @@ impl<T: Value> Value for Option<T> {
         T::expected()
     }
     fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() {
-            Some(None)
-        } else {
-            T::parse(text).map(Some)
-        }
+        if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
     }
 }
 
@@ -237,20 +198,13 @@ impl<T: Value> Value for Vec<T> {
         format!("a comma-separated list, each entry {}", T::expected())
     }
     fn parse(text: &str) -> Option<Self> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|entry| !entry.is_empty())
-            .map(T::parse)
-            .collect()
+        text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(T::parse).collect()
     }
 }
 
 impl Value for ModuleFormat {
     fn expected() -> String {
-        let names: Vec<_> = Self::ALL
-            .iter()
-            .map(|format| format!("`{format}`"))
-            .collect();
+        let names: Vec<_> = Self::ALL.iter().map(|format| format!("`{format}`")).collect();
         format!("one of {}", names.join(", "))
     }
     fn parse(text: &str) -> Option<Self> {
@@ -295,9 +249,7 @@ impl Value for UnitMode {
         "`cu` or `ru`".to_owned()
     }
     fn parse(text: &str) -> Option<Self> {
-        [Self::Cu, Self::Ru]
-            .into_iter()
-            .find(|mode| mode.name() == text)
+        [Self::Cu, Self::Ru].into_iter().find(|mode| mode.name() == text)
     }
 }
 
@@ -354,14 +306,8 @@ impl Value for LogFilter {
                 None => Self::level(entry.trim()).map(str::to_owned),
                 Some((target, level)) => {
                     let named = !target.is_empty()
-                        && target
-                            .bytes()
-                            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
-                    if named {
-                        Self::level(level).map(|level| format!("{target}={level}"))
-                    } else {
-                        None
-                    }
+                        && target.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+                    if named { Self::level(level).map(|level| format!("{target}={level}")) } else { None }
                 }
             })
             .collect();
@@ -397,17 +343,7 @@ mod tests {
     fn whole_numbers_take_underscores_and_nothing_else() {
         assert_eq!(u64::parse("9_000_000_000_000"), Some(9_000_000_000_000));
         assert_eq!(u64::parse(" 7 "), Some(7));
-        for bad in [
-            "",
-            "_",
-            "-1",
-            "+1",
-            "1.5",
-            "1e3",
-            "0x10",
-            "12a",
-            "99999999999999999999",
-        ] {
+        for bad in ["", "_", "-1", "+1", "1.5", "1e3", "0x10", "12a", "99999999999999999999"] {
             assert_eq!(u64::parse(bad), None, "{bad}");
         }
         assert_eq!(u32::parse("4294967296"), None);
@@ -439,28 +375,15 @@ mod tests {
         assert_eq!(bool::parse("true"), Some(true));
         assert_eq!(bool::parse("yes"), None);
         assert_eq!(bool::parse_env("1"), Some(true));
-        assert_eq!(
-            bool::parse_env("false"),
-            Some(true),
-            "the reference reads any text as true"
-        );
+        assert_eq!(bool::parse_env("false"), Some(true), "the reference reads any text as true");
         assert_eq!(bool::parse_env(""), Some(false));
     }
 
     #[test]
     fn a_port_alone_listens_on_every_interface() {
-        assert_eq!(
-            Listen::parse("8080"),
-            Some(Listen("0.0.0.0:8080".parse().unwrap()))
-        );
-        assert_eq!(
-            Listen::parse("127.0.0.1:0"),
-            Some(Listen("127.0.0.1:0".parse().unwrap()))
-        );
-        assert_eq!(
-            Listen::parse("[::1]:80"),
-            Some(Listen("[::1]:80".parse().unwrap()))
-        );
+        assert_eq!(Listen::parse("8080"), Some(Listen("0.0.0.0:8080".parse().unwrap())));
+        assert_eq!(Listen::parse("127.0.0.1:0"), Some(Listen("127.0.0.1:0".parse().unwrap())));
+        assert_eq!(Listen::parse("[::1]:80"), Some(Listen("[::1]:80".parse().unwrap())));
         for bad in ["", "70000", "localhost", "127.0.0.1", "example:80"] {
             assert_eq!(Listen::parse(bad), None, "{bad}");
         }
@@ -476,15 +399,9 @@ mod tests {
 
     #[test]
     fn lists_split_at_commas_and_drop_empty_entries() {
-        assert_eq!(
-            Vec::<String>::parse(" a, b ,,c,"),
-            Some(vec!["a".into(), "b".into(), "c".into()])
-        );
+        assert_eq!(Vec::<String>::parse(" a, b ,,c,"), Some(vec!["a".into(), "b".into(), "c".into()]));
         assert_eq!(Vec::<String>::parse(""), Some(vec![]));
-        assert_eq!(
-            Vec::<ModuleFormat>::parse("wasm32-unknown-emscripten,wasm"),
-            None
-        );
+        assert_eq!(Vec::<ModuleFormat>::parse("wasm32-unknown-emscripten,wasm"), None);
     }
 
     #[test]

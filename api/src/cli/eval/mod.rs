@@ -11,8 +11,7 @@ use std::{
 };
 
 use lockstep_jit::{
-    Call, Engine, EngineSettings, Evaluation, GuestEnv, Instance, ModuleFormat, json::to_js_string,
-    spawn_evaluator,
+    Call, Engine, EngineSettings, Evaluation, GuestEnv, Instance, ModuleFormat, json::to_js_string, spawn_evaluator,
 };
 use sha2::{Digest, Sha256};
 
@@ -71,18 +70,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs `lockstep eval`.
 pub fn run(args: Args) -> super::Ending {
-    let evaluator = spawn_evaluator("eval".to_owned(), move || {
-        evaluate(&args, &mut BufWriter::new(std::io::stdout().lock()))
-    })?;
-    evaluator
-        .join()
-        .unwrap_or_else(|_| Err("evaluation panicked".into()))
+    let evaluator =
+        spawn_evaluator("eval".to_owned(), move || evaluate(&args, &mut BufWriter::new(std::io::stdout().lock())))?;
+    evaluator.join().unwrap_or_else(|_| Err("evaluation panicked".into()))
 }
 
 fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
     let EngineName::Native = args.engine;
-    let wasm = std::fs::read(&args.module)
-        .map_err(|error| format!("module {}: {error}", args.module.display()))?;
+    let wasm = std::fs::read(&args.module).map_err(|error| format!("module {}: {error}", args.module.display()))?;
     let vectors = Vectors::read(&args.vectors)?;
     let engine = Engine::new(EngineSettings {
         artifacts_dir: args.cache.clone(),
@@ -103,29 +98,12 @@ fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
             gas_limit: args.gas_limit.unwrap_or(environment.gas_limit),
             time_limit: args.time_limit,
         };
-        let evaluation = instance
-            .evaluate(&call)
-            .map_err(|error| format!("record {index}: {error}"))?;
+        let evaluation = instance.evaluate(&call).map_err(|error| format!("record {index}: {error}"))?;
         elapsed += evaluation.elapsed;
-        let memory_sha256 = instance
-            .has_state()
-            .then(|| hex(&Sha256::digest(instance.memory())));
-        writeln!(
-            out,
-            "{}",
-            line(
-                index,
-                &record.id,
-                &evaluation,
-                instance.memory_bytes(),
-                memory_sha256.as_deref()
-            )
-        )?;
+        let memory_sha256 = instance.has_state().then(|| hex(&Sha256::digest(instance.memory())));
+        writeln!(out, "{}", line(index, &record.id, &evaluation, instance.memory_bytes(), memory_sha256.as_deref()))?;
         if let Some(check) = &mut check {
-            let seen = Seen {
-                evaluation: &evaluation,
-                memory_sha256: memory_sha256.as_deref(),
-            };
+            let seen = Seen { evaluation: &evaluation, memory_sha256: memory_sha256.as_deref() };
             for difference in check.compare(index, record, &seen) {
                 writeln!(out, "{difference}")?;
             }
@@ -139,37 +117,24 @@ fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
     }
     out.flush()?;
     let (count, seconds) = (vectors.records.len(), elapsed.as_secs_f64());
-    let rate = if seconds > 0.0 {
-        count as f64 / seconds
-    } else {
-        0.0
-    };
+    let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
     eprintln!("{count} messages in {seconds:.3} s, {rate:.1} messages/s");
     let is_equal = check.as_ref().is_none_or(Check::is_equal);
-    Ok(if is_equal {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(super::FAILED)
-    })
+    Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
 /// The line printed for one record. Time is the engine's: hashing memory and printing are outside it.
-fn line(
-    index: usize,
-    id: &str,
-    evaluation: &Evaluation,
-    memory_bytes: u64,
-    memory_sha256: Option<&str>,
-) -> String {
+fn line(index: usize, id: &str, evaluation: &Evaluation, memory_bytes: u64, memory_sha256: Option<&str>) -> String {
     let id = serde_json::Value::from(id);
     let members: Vec<_> = vectors::members(&evaluation.outcome)
         .into_iter()
         .map(|(name, value)| format!("\"{name}\":{}", to_js_string(value)))
         .collect();
     let hash = memory_sha256.map_or_else(|| "null".to_owned(), |hash| format!("\"{hash}\""));
-    let thrown = evaluation.thrown.as_ref().map_or(String::new(), |why| {
-        format!(",\"thrown\":{}", serde_json::Value::from(why.as_str()))
-    });
+    let thrown = evaluation
+        .thrown
+        .as_ref()
+        .map_or(String::new(), |why| format!(",\"thrown\":{}", serde_json::Value::from(why.as_str())));
     format!(
         r#"{{"record":{index},"id":{id},"result":{{{}}},"gas":{},"kept":{},"memory_bytes":{memory_bytes},"memory_sha256":{hash},"microseconds":{}{thrown}}}"#,
         members.join(","),

@@ -64,58 +64,36 @@ impl Vectors {
 
     fn parse(text: &str) -> Result<Self, String> {
         let file = lockstep_jit::json::parse(text).map_err(|error| error.to_string())?;
-        let records = file
-            .get("records")
-            .and_then(Value::as_array)
-            .ok_or("expected an array `records`")?;
+        let records = file.get("records").and_then(Value::as_array).ok_or("expected an array `records`")?;
         let format = match file.get("format") {
             None | Some(Value::Null) => None,
-            Some(Value::String(name)) => {
-                Some(name.parse().map_err(|error| format!("`format`: {error}"))?)
-            }
+            Some(Value::String(name)) => Some(name.parse().map_err(|error| format!("`format`: {error}"))?),
             Some(_) => return Err("`format`: expected text".to_owned()),
         };
         let records = records
             .iter()
             .enumerate()
-            .map(|(index, record)| {
-                Record::parse(record).map_err(|why| format!("record {index}: {why}"))
-            })
+            .map(|(index, record)| Record::parse(record).map_err(|why| format!("record {index}: {why}")))
             .collect::<Result<_, _>>()?;
         let environment = Environment::of(file.get("env").unwrap_or(&Value::Object(Map::new())));
-        Ok(Self {
-            format,
-            environment,
-            records,
-        })
+        Ok(Self { format, environment, records })
     }
 }
 
 impl Environment {
     fn of(env: &Value) -> Self {
         let limit = |of: &str| {
-            let tag = env[of]["Tags"]
-                .as_array()?
-                .iter()
-                .find(|tag| tag["name"] == "Compute-Limit")?;
+            let tag = env[of]["Tags"].as_array()?.iter().find(|tag| tag["name"] == "Compute-Limit")?;
             tag["value"].as_str()?.trim().parse().ok()
         };
-        let gas_limit = limit("Process")
-            .or_else(|| limit("Module"))
-            .unwrap_or(GAS_LIMIT_DEFAULT);
-        Self {
-            json: to_js_string(env),
-            gas_limit,
-        }
+        let gas_limit = limit("Process").or_else(|| limit("Module")).unwrap_or(GAS_LIMIT_DEFAULT);
+        Self { json: to_js_string(env), gas_limit }
     }
 }
 
 impl Record {
     fn parse(record: &Value) -> Result<Self, String> {
-        let message = record
-            .get("msg")
-            .filter(|message| message.is_object())
-            .ok_or("expected an object `msg`")?;
+        let message = record.get("msg").filter(|message| message.is_object()).ok_or("expected an object `msg`")?;
         let result = match record.get("result") {
             None | Some(Value::Null) => None,
             Some(Value::Object(members)) => Some(members.clone()),
@@ -147,9 +125,7 @@ pub fn members(outcome: &Outcome) -> Vec<(&'static str, &Value)> {
         ("Assignments", &outcome.assignments),
         ("Patches", &outcome.patches),
     ];
-    all.into_iter()
-        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
-        .collect()
+    all.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect()
 }
 
 #[cfg(test)]
@@ -169,34 +145,16 @@ mod tests {
             r#"{"Process":{"Id":"p","Tags":[{"name":"Compute-Limit","value":"7"}]},"Module":{"Tags":[]}}"#
         );
         assert_eq!(vectors.environment.gas_limit, 7);
-        let [first, second] = vectors.records.as_slice() else {
-            panic!("two records")
-        };
+        let [first, second] = vectors.records.as_slice() else { panic!("two records") };
         assert_eq!(first.message, "{\"Id\":\"m\",\"B\":1,\"A\":\"é\\n\"}");
-        assert_eq!(
-            (
-                first.id.as_str(),
-                first.kept,
-                first.memory_sha256.as_deref()
-            ),
-            ("m", Some(true), Some("ab"))
-        );
+        assert_eq!((first.id.as_str(), first.kept, first.memory_sha256.as_deref()), ("m", Some(true), Some("ab")));
         assert_eq!((second.id.as_str(), second.kept), ("", None));
-        assert_eq!(
-            second.environment.as_ref().map(|env| env.gas_limit),
-            Some(8)
-        );
+        assert_eq!(second.environment.as_ref().map(|env| env.gas_limit), Some(8));
     }
 
     #[test]
     fn without_a_compute_limit_the_reference_s_default_counts() {
-        assert_eq!(
-            Vectors::parse(r#"{"records":[]}"#)
-                .unwrap()
-                .environment
-                .gas_limit,
-            GAS_LIMIT_DEFAULT
-        );
+        assert_eq!(Vectors::parse(r#"{"records":[]}"#).unwrap().environment.gas_limit, GAS_LIMIT_DEFAULT);
     }
 
     #[test]
@@ -206,28 +164,14 @@ mod tests {
             ("{}", "`records`"),
             (r#"{"records":{}}"#, "`records`"),
             (r#"{"records":[{}]}"#, "record 0: expected an object `msg`"),
-            (
-                r#"{"records":[{"msg":{},"result":1}]}"#,
-                "record 0: `result`",
-            ),
-            (
-                r#"{"records":[{"msg":{},"memory_sha256":1}]}"#,
-                "record 0: `memory_sha256`",
-            ),
-            (
-                r#"{"format":"wasm128","records":[]}"#,
-                "`format`: module format `wasm128`",
-            ),
+            (r#"{"records":[{"msg":{},"result":1}]}"#, "record 0: `result`"),
+            (r#"{"records":[{"msg":{},"memory_sha256":1}]}"#, "record 0: `memory_sha256`"),
+            (r#"{"format":"wasm128","records":[]}"#, "`format`: module format `wasm128`"),
         ] {
             let error = Vectors::parse(text).err().unwrap();
             assert!(error.contains(why), "{text}: {error}");
         }
-        let error = Vectors::read(Path::new("/nonexistent/v.json"))
-            .err()
-            .unwrap();
-        assert!(
-            error.starts_with("vectors /nonexistent/v.json: No such file"),
-            "{error}"
-        );
+        let error = Vectors::read(Path::new("/nonexistent/v.json")).err().unwrap();
+        assert!(error.starts_with("vectors /nonexistent/v.json: No such file"), "{error}");
     }
 }
