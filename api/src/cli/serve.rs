@@ -1,17 +1,18 @@
 //! `lockstep serve`: the compute unit.
 
-use std::{future::IntoFuture, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use lockstep_cu::Unit;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    task::JoinHandle,
 };
 
 use crate::{
-    http::{self, App},
+    http::{
+        self, App,
+        server::{Limits, Listening},
+    },
     identity, logging,
     settings::{Flags, Settings},
 };
@@ -47,36 +48,30 @@ pub enum StartError {
 
 /// A unit that serves HTTP, until it is told to stop.
 pub struct Server {
-    address: SocketAddr,
     unit: Unit,
+    listening: Listening,
     grace: Duration,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
     /// Opens the unit and listens. Nothing is answered before everything is ready.
+    ///
+    /// # Errors
+    /// [`StartError`], naming what is not to be had.
     pub async fn start(settings: &Settings) -> Result<Self, StartError> {
-        let wanted = settings.listen.0;
-        let listen_error = |source| StartError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let address = settings.listen.0;
+        let listen_error = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let identity = identity::address(settings)?;
         let unit = Unit::open(settings.unit()).await?;
         let router = http::router(App::new(unit.clone(), settings, identity));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(async {
-            // A dropped sender means the same as a message.
-            let _ = stopped.await;
-        });
-        let task = tokio::spawn(serving.into_future());
-        Ok(Self { address, unit, grace: settings.shutdown_grace, stop, task })
+        let listening = Listening::start(listener, router, Limits::default()).map_err(listen_error)?;
+        Ok(Self { unit, listening, grace: settings.shutdown_grace })
     }
 
     /// Where it listens, with the port the system chose if it was asked to.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// The unit behind the routes.
@@ -85,17 +80,8 @@ impl Server {
     }
 
     /// Accepts no more, lets requests in flight finish within the grace period, then closes the unit.
-    pub async fn stop(mut self) {
-        let _ = self.stop.send(());
-        match tokio::time::timeout(self.grace, &mut self.task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "serving ended"),
-            Ok(Err(error)) => tracing::error!(%error, "serving ended"),
-            Err(_) => {
-                tracing::warn!(grace_ms = self.grace.as_millis() as u64, "requests in flight are cut off");
-                self.task.abort();
-            }
-        }
+    pub async fn stop(self) {
+        self.listening.stop(self.grace).await;
         self.unit.shutdown().await;
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod compute;
 pub mod number;
+pub mod server;
 
 mod access;
 mod body;
@@ -108,8 +109,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 
 /// The whole HTTP interface.
 ///
-/// Serve it with connection information (`into_make_service_with_connect_info::<SocketAddr>()`): dry runs are limited
-/// per client, and a client without forwarding headers is known by its address.
+/// Serve it with connection information, as [`server`] does: dry runs are limited per client, and a client without
+/// forwarding headers is known by its address.
 pub fn router(app: App) -> Router {
     let no_route = async |method: Method, uri: Uri| Failure::no_route(&method, &uri);
     routes()
