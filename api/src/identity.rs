@@ -36,7 +36,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The data directory cannot be used.
-    #[error("data directory {}: {source}", path.display())]
+    #[error("cannot use data directory {}: {source}", path.display())]
     Data {
         /// The directory or a file in it.
         path: PathBuf,
@@ -155,6 +155,6 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let error = address(&settings(&file.join("below"), &[])).unwrap_err().to_string();
-        assert!(error.starts_with("data directory ") && error.contains("Not a directory"), "{error}");
+        assert!(error.starts_with("cannot use data directory ") && error.contains("Not a directory"), "{error}");
     }
 }

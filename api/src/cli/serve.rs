@@ -1,6 +1,6 @@
 //! `lockstep serve`: the compute unit.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{io::Write, net::SocketAddr, process::ExitCode, time::Duration};
 
 use lockstep_cu::Unit;
 use tokio::{
@@ -103,7 +103,9 @@ async fn serve(settings: &Settings) -> super::Ending {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(settings).await?;
-    println!("lockstep {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
+    // Whoever started the unit may not read what it says.
+    let _ =
+        writeln!(std::io::stdout(), "lockstep {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
     let why = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

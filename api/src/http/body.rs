@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use futures::StreamExt;
+use lockstep_jit::json;
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -60,7 +61,8 @@ pub async fn read(request: Request) -> Result<Option<Value>, Failure> {
     if bytes.is_empty() {
         return Err(Failure::empty_json());
     }
-    let value = serde_json::from_slice(&bytes)
+    let text = String::from_utf8_lossy(&bytes);
+    let value = json::parse(text.strip_prefix('\u{feff}').unwrap_or(&text))
         .map_err(|error| Failure::bad_json(&format!("The request body is not valid JSON: {error}")))?;
     if has_forbidden_key(&value) {
         return Err(Failure::bad_json("Object contains forbidden prototype property"));

@@ -85,7 +85,7 @@ fn article(document: &Value, anchor: &str, path: &str, method: &str, operation: 
             write!(out, "<h4>Body</h4><p><code>{}</code>, a {}</p>", escaped(media_type), shapes(&content["schema"]));
         out += &example(&content["example"]);
     }
-    out += "<h4>Answers</h4><table>";
+    out += "<h4>Answers</h4><table class=\"answers\">";
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
         let response = resolved(document, response);
         let class = status.get(..1).unwrap_or_default();

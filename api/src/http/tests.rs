@@ -518,6 +518,14 @@ async fn dry_run_400_for_a_body_that_is_not_json_or_holds_a_prototype() {
 }
 
 #[tokio::test]
+async fn dry_run_200_for_what_only_javascript_takes_for_json() {
+    let served = served(&[]);
+    let body = "\u{feff}{\"Owner\":\"o\",\"Tags\":[],\"Data\":\"\\ud800\"}";
+    served.dry_run("?process-id=P", body).await.is(200, DONE);
+    assert_eq!(served.fake.0.dry_runs.lock().unwrap()[0].body["Data"], "\u{fffd}");
+}
+
+#[tokio::test]
 async fn any_path_400_if_it_is_not_encoded_utf_8() {
     for path in ["/result/%zz?process-id=P", "/nowhere/%", "/state/%ff"] {
         let body = format!(
