@@ -2,9 +2,7 @@
 //!
 //! The records are made by `tests/golden/files.mjs` (beside the data; it says how) from `@permaweb/ao-loader` 0.0.49.
 
-use super::{
-    Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS, TERMIOS_FLAGS,
-};
+use super::{Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS, TERMIOS_FLAGS};
 use crate::guest::{clock::Clock, text::JsString};
 
 /// What guest memory holds before a call stores anything.
