@@ -1,5 +1,6 @@
 //! The host that an ao guest sees: its imports, files, calendar and randomness.
 
+pub mod calendar;
 pub mod clock;
 pub mod files;
 pub mod imports;
