@@ -70,9 +70,7 @@ impl Tm {
 
     /// Stores what `_gmtime_js` stores: the first eight fields.
     pub fn store_gmtime(&self, out: &mut [u8]) {
-        let fields = [
-            self.sec, self.min, self.hour, self.mday, self.mon, self.year, self.wday, self.yday,
-        ];
+        let fields = [self.sec, self.min, self.hour, self.mday, self.mon, self.year, self.wday, self.yday];
         for (at, field) in fields.into_iter().enumerate() {
             out[at * 4..at * 4 + 4].copy_from_slice(&field.to_le_bytes());
         }
@@ -168,11 +166,7 @@ pub fn zone(glue: Glue) -> Zone {
         Glue::Emscripten3 => "Coordi",
         Glue::Emscripten4 | Glue::Wasm64 => "UTC",
     };
-    Zone {
-        timezone: 0,
-        daylight: 0,
-        name,
-    }
+    Zone { timezone: 0, daylight: 0, name }
 }
 
 fn in_seconds(seconds: i64) -> Option<Date> {
@@ -186,16 +180,7 @@ fn fields(date: Option<Date>) -> Tm {
     };
     let (year, month, day) = date.year_month_day();
     let [hour, min, sec] = date.time();
-    Tm {
-        sec,
-        min,
-        hour,
-        mday: day,
-        mon: month,
-        year: year - 1900,
-        wday: date.weekday(),
-        ..Tm::default()
-    }
+    Tm { sec, min, hour, mday: day, mon: month, year: year - 1900, wday: date.weekday(), ..Tm::default() }
 }
 
 fn day_of_year(glue: Glue, date: Option<Date>) -> i32 {
@@ -221,15 +206,7 @@ mod tests {
 
     #[test]
     fn the_epoch_is_a_thursday() {
-        assert_eq!(
-            gmtime(0),
-            Tm {
-                mday: 1,
-                year: 70,
-                wday: 4,
-                ..Tm::default()
-            }
-        );
+        assert_eq!(gmtime(0), Tm { mday: 1, year: 70, wday: 4, ..Tm::default() });
     }
 
     #[test]
@@ -243,40 +220,18 @@ mod tests {
 
     #[test]
     fn fields_out_of_range_carry_over() {
-        let tm = Tm {
-            year: 124,
-            mon: 12,
-            mday: 0,
-            hour: -1,
-            isdst: -1,
-            ..Tm::default()
-        };
+        let tm = Tm { year: 124, mon: 12, mday: 0, hour: -1, isdst: -1, ..Tm::default() };
         let (out, seconds) = mktime(Glue::Wasm64, &tm);
         assert_eq!(seconds, 1_735_599_600);
-        assert_eq!(
-            (out.year, out.mon, out.mday, out.hour, out.isdst),
-            (124, 11, 30, 23, 0)
-        );
+        assert_eq!((out.year, out.mon, out.mday, out.hour, out.isdst), (124, 11, 30, 23, 0));
         assert_eq!((out.wday, out.yday), (1, 364));
     }
 
     #[test]
     fn what_is_no_date_is_minus_one_but_zero_in_the_second_format() {
-        let tm = Tm {
-            year: i32::MAX,
-            ..Tm::default()
-        };
+        let tm = Tm { year: i32::MAX, ..Tm::default() };
         assert_eq!(mktime(Glue::Emscripten4, &tm), (Tm::default(), -1));
-        assert_eq!(
-            mktime(Glue::Emscripten2, &tm),
-            (
-                Tm {
-                    year: i32::MAX,
-                    ..Tm::default()
-                },
-                0
-            )
-        );
+        assert_eq!(mktime(Glue::Emscripten2, &tm), (Tm { year: i32::MAX, ..Tm::default() }, 0));
     }
 
     #[test]

@@ -21,14 +21,9 @@ impl JsString {
         let Some(tail) = heap.get(at..).filter(|_| at != 0) else {
             return Self::default();
         };
-        let length = tail
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(tail.len());
+        let length = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
         if length > DECODED_BY_HAND {
-            let bytes = tail[..length]
-                .strip_prefix(b"\xEF\xBB\xBF")
-                .unwrap_or(&tail[..length]);
+            let bytes = tail[..length].strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&tail[..length]);
             return Self(String::from_utf8_lossy(bytes).encode_utf16().collect());
         }
         Self(decode_by_hand(tail, length))
@@ -177,15 +172,9 @@ mod tests {
 
     #[test]
     fn a_string_longer_than_the_bound_is_nothing() {
-        assert_eq!(
-            JsString::from_guest_within(b"-abc\0", 1, 3),
-            Some("abc".into())
-        );
+        assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 3), Some("abc".into()));
         assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 2), None);
-        assert_eq!(
-            JsString::from_guest_within(b"-abc", 1, 3),
-            Some("abc".into())
-        );
+        assert_eq!(JsString::from_guest_within(b"-abc", 1, 3), Some("abc".into()));
         assert_eq!(JsString::from_guest_within(b"abcd", 0, 2), Some("".into()));
         assert_eq!(JsString::from_guest_within(b"abcd", 9, 2), Some("".into()));
     }
@@ -204,27 +193,15 @@ mod tests {
 
     #[test]
     fn a_long_string_replaces_what_is_malformed_and_drops_a_byte_order_mark() {
-        assert_eq!(
-            read(b"0123456789abcdef\xE9"),
-            JsString::from("0123456789abcdef\u{FFFD}")
-        );
-        assert_eq!(
-            read(b"\xEF\xBB\xBF0123456789abcdef"),
-            JsString::from("0123456789abcdef")
-        );
+        assert_eq!(read(b"0123456789abcdef\xE9"), JsString::from("0123456789abcdef\u{FFFD}"));
+        assert_eq!(read(b"\xEF\xBB\xBF0123456789abcdef"), JsString::from("0123456789abcdef"));
         assert_eq!(read(b"\xEF\xBB\xBFab"), JsString::from("\u{FEFF}ab"));
     }
 
     #[test]
     fn a_lone_surrogate_takes_the_next_unit_with_it() {
-        assert_eq!(
-            JsString::from(vec![0xD800]).encode(),
-            [0xF0, 0x90, 0x80, 0x80]
-        );
-        assert_eq!(
-            JsString::from(vec![0xDC00, 0x41]).encode(),
-            [0xF0, 0x90, 0x81, 0x81]
-        );
+        assert_eq!(JsString::from(vec![0xD800]).encode(), [0xF0, 0x90, 0x80, 0x80]);
+        assert_eq!(JsString::from(vec![0xDC00, 0x41]).encode(), [0xF0, 0x90, 0x81, 0x81]);
     }
 
     #[test]

@@ -20,17 +20,8 @@ impl Date {
 
     /// What `new Date(year, month, day, hour, minute, second)` makes; months count from 0. Years 0 to 99 mean 1900 to
     /// 1999.
-    pub fn from_fields(
-        year: i64,
-        month: i64,
-        day: i64,
-        [hour, minute, second]: [i64; 3],
-    ) -> Option<Self> {
-        let year = if (0..=99).contains(&year) {
-            year + 1900
-        } else {
-            year
-        };
+    pub fn from_fields(year: i64, month: i64, day: i64, [hour, minute, second]: [i64; 3]) -> Option<Self> {
+        let year = if (0..=99).contains(&year) { year + 1900 } else { year };
         if year.abs() > MAX_YEAR_FIELD || month.abs() > MAX_MONTH_FIELD {
             return None;
         }
@@ -60,11 +51,9 @@ impl Date {
         let days = self.days() + 719_468;
         let cycle = days.div_euclid(146_097);
         let day_of_cycle = days.rem_euclid(146_097);
-        let year_of_cycle = (day_of_cycle - day_of_cycle / 1_460 + day_of_cycle / 36_524
-            - day_of_cycle / 146_096)
-            / 365;
-        let day_of_year =
-            day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+        let year_of_cycle =
+            (day_of_cycle - day_of_cycle / 1_460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+        let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
         let march_month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * march_month + 2) / 5 + 1;
         let month = (march_month + 2) % 12;
@@ -131,15 +120,7 @@ mod tests {
 
     #[test]
     fn years_below_100_are_in_the_20th_century() {
-        assert_eq!(
-            Date::from_fields(5, 0, 1, [0; 3]).expect("a date").year(),
-            1905
-        );
-        assert_eq!(
-            Date::from_fields(100, -1, 1, [0; 3])
-                .expect("a date")
-                .year_month_day(),
-            (99, 11, 1)
-        );
+        assert_eq!(Date::from_fields(5, 0, 1, [0; 3]).expect("a date").year(), 1905);
+        assert_eq!(Date::from_fields(100, -1, 1, [0; 3]).expect("a date").year_month_day(), (99, 11, 1));
     }
 }

@@ -16,8 +16,7 @@ fn unquote(word: &str) -> JsString {
         bytes.push(match byte {
             b'%' => {
                 let hex = [rest.next().expect("a digit"), rest.next().expect("a digit")];
-                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16)
-                    .expect("hexadecimal")
+                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hexadecimal")
             }
             byte => byte,
         });
@@ -35,18 +34,7 @@ fn quote(bytes: &[u8]) -> String {
 }
 
 fn show(bytes: &[u8], wide: bool) -> String {
-    let Tm {
-        sec,
-        min,
-        hour,
-        mday,
-        mon,
-        year,
-        wday,
-        yday,
-        isdst,
-        gmtoff,
-    } = Tm::load(bytes, wide);
+    let Tm { sec, min, hour, mday, mon, year, wday, yday, isdst, gmtoff } = Tm::load(bytes, wide);
     format!("{sec} {min} {hour} {mday} {mon} {year} {wday} {yday} {isdst} {gmtoff}")
 }
 
@@ -85,18 +73,10 @@ fn run(glue: Glue, words: &[&str]) -> Option<String> {
     untouched.store_localtime(&mut memory, wide);
     match words[0] {
         "tzset" => {
-            let Zone {
-                timezone,
-                daylight,
-                name,
-            } = zone(glue);
+            let Zone { timezone, daylight, name } = zone(glue);
             let name = quote(name.as_bytes());
             // The last two tell in which order the old formats store the names they allocate, and how far apart.
-            let apart = if glue == Glue::Emscripten2 {
-                "1 27"
-            } else {
-                "0 0"
-            };
+            let apart = if glue == Glue::Emscripten2 { "1 27" } else { "0 0" };
             Some(format!("{timezone} {daylight} {name} {name} {apart}"))
         }
         "gmtime" => {
@@ -104,9 +84,7 @@ fn run(glue: Glue, words: &[&str]) -> Option<String> {
             Some(show(&memory, wide))
         }
         "localtime" => {
-            localtime(glue, words[1].parse().expect("a number"))
-                .ok()?
-                .store_localtime(&mut memory, wide);
+            localtime(glue, words[1].parse().expect("a number")).ok()?.store_localtime(&mut memory, wide);
             Some(show(&memory, wide))
         }
         "mktime" => {
@@ -119,20 +97,15 @@ fn run(glue: Glue, words: &[&str]) -> Option<String> {
             if !wide {
                 gmtoff = i64::from(gmtoff as i32);
             }
-            let tm = Tm {
-                gmtoff,
-                ..tm(&words[1..])
-            };
+            let tm = Tm { gmtoff, ..tm(&words[1..]) };
             let room = words[13].parse().expect("a number");
-            Some(
-                match strftime(&unquote(words[12]), &tm, &unquote(words[11]), room).ok()? {
-                    None => "0".to_owned(),
-                    Some(bytes) => {
-                        let (end, text) = bytes.split_last().expect("a terminator");
-                        format!("{} {} {end}", text.len(), quote(text))
-                    }
-                },
-            )
+            Some(match strftime(&unquote(words[12]), &tm, &unquote(words[11]), room).ok()? {
+                None => "0".to_owned(),
+                Some(bytes) => {
+                    let (end, text) = bytes.split_last().expect("a terminator");
+                    format!("{} {} {end}", text.len(), quote(text))
+                }
+            })
         }
         other => panic!("no function is called {other}"),
     }
@@ -168,8 +141,5 @@ fn dates_from_elsewhere_are_what_the_loader_made_of_them() {
     let Ok(file) = std::env::var("LOCKSTEP_GOLDEN_CALENDAR") else {
         return;
     };
-    println!(
-        "{} calls",
-        replay(&std::fs::read_to_string(file).expect("the records"))
-    );
+    println!("{} calls", replay(&std::fs::read_to_string(file).expect("the records")));
 }

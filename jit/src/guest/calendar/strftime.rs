@@ -44,15 +44,7 @@ const SHORTHANDS: [(&str, &str); 28] = [
 /// Conversions that stand for a part of the date, in the loader's order.
 const CONVERSIONS: &str = "aAbBCdegGHIjmMnpStuUVwWyYzZ%";
 
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -76,12 +68,7 @@ const NO_NAME: &str = "undefined";
 ///
 /// # Errors
 /// If a conversion needs a name or a week that the fields have none for.
-pub fn strftime(
-    pattern: &JsString,
-    tm: &Tm,
-    zone: &JsString,
-    room: u64,
-) -> Result<Option<Vec<u8>>, Abort> {
+pub fn strftime(pattern: &JsString, tm: &Tm, zone: &JsString, room: u64) -> Result<Option<Vec<u8>>, Abort> {
     let mut text = pattern.units().to_vec();
     for (shorthand, meaning) in SHORTHANDS {
         text = replace(&text, &units(shorthand), |_| units(meaning));
@@ -93,15 +80,9 @@ pub fn strftime(
         if !contains(&text, &conversion) {
             continue;
         }
-        let part = if letter == 'Z' {
-            zone.units().to_vec()
-        } else {
-            units(&convert(letter, tm)?)
-        };
+        let part = if letter == 'Z' { zone.units().to_vec() } else { units(&convert(letter, tm)?) };
         let source = text.clone();
-        text = replace(&text, &conversion, |at| {
-            expand(&part, &source, at, conversion.len())
-        });
+        text = replace(&text, &conversion, |at| expand(&part, &source, at, conversion.len()));
     }
     text = replace(&text, &mark, |_| percent.clone());
     let mut bytes = JsString::from(text).encode();
@@ -140,10 +121,7 @@ fn expand(part: &[u16], source: &[u16], at: usize, length: usize) -> Vec<u16> {
     let mut out = Vec::with_capacity(part.len());
     let mut rest = part;
     while let [unit, tail @ ..] = rest {
-        let special = tail
-            .first()
-            .filter(|_| *unit == DOLLAR)
-            .and_then(|next| u8::try_from(*next).ok());
+        let special = tail.first().filter(|_| *unit == DOLLAR).and_then(|next| u8::try_from(*next).ok());
         let replaced: &[u16] = match special {
             Some(b'$') => &[DOLLAR],
             Some(b'&') => &source[at..at + length],
@@ -190,12 +168,7 @@ fn convert(letter: char, tm: &Tm) -> Result<String, Abort> {
         'm' => padded(i64::from(tm.mon) + 1, 2),
         'M' => padded(tm.min.into(), 2),
         'n' => "\n".to_owned(),
-        'p' => if (0..12).contains(&tm.hour) {
-            "AM"
-        } else {
-            "PM"
-        }
-        .to_owned(),
+        'p' => if (0..12).contains(&tm.hour) { "AM" } else { "PM" }.to_owned(),
         'S' => padded(tm.sec.into(), 2),
         't' => "\t".to_owned(),
         'u' => if wday == 0 { 7 } else { wday }.to_string(),
@@ -215,16 +188,13 @@ fn name(names: &[&'static str], at: i32) -> Option<&'static str> {
 }
 
 fn short(names: &[&'static str], at: i32) -> Result<String, Abort> {
-    let name = name(names, at)
-        .ok_or_else(|| Abort(format!("strftime: no weekday or month has number {at}")))?;
+    let name = name(names, at).ok_or_else(|| Abort(format!("strftime: no weekday or month has number {at}")))?;
     Ok(name[..3].to_owned())
 }
 
 fn pad(text: String, digits: usize, with: char) -> String {
     let missing = digits.saturating_sub(text.len());
-    std::iter::repeat_n(with, missing)
-        .chain(text.chars())
-        .collect()
+    std::iter::repeat_n(with, missing).chain(text.chars()).collect()
 }
 
 fn padded(number: i64, digits: usize) -> String {
@@ -268,11 +238,8 @@ fn iso_week(year: i64, wday: i64, yday: i64) -> i64 {
 /// The year that the ISO week belongs to. Days of the year below 1 count as the first of January.
 fn week_based_year(tm: &Tm) -> Result<i64, Abort> {
     let no_date = || Abort("strftime: the week of something that is no date".to_owned());
-    let new_year =
-        Date::from_fields(i64::from(tm.year) + 1900, 0, 1, [0; 3]).ok_or_else(no_date)?;
-    let day = new_year
-        .plus_days(tm.yday.max(0).into())
-        .ok_or_else(no_date)?;
+    let new_year = Date::from_fields(i64::from(tm.year) + 1900, 0, 1, [0; 3]).ok_or_else(no_date)?;
+    let day = new_year.plus_days(tm.yday.max(0).into()).ok_or_else(no_date)?;
     let year = i64::from(day.year());
     let day = calendar_day(day);
     let this = first_week(year).ok_or_else(no_date)?;
@@ -313,31 +280,16 @@ mod tests {
     use super::*;
 
     fn format(pattern: &str, tm: &Tm) -> String {
-        let bytes = strftime(&pattern.into(), tm, &"UTC".into(), 1000)
-            .expect("formats")
-            .expect("fits");
+        let bytes = strftime(&pattern.into(), tm, &"UTC".into(), 1000).expect("formats").expect("fits");
         String::from_utf8(bytes[..bytes.len() - 1].to_vec()).expect("UTF-8")
     }
 
-    const TM: Tm = Tm {
-        sec: 20,
-        min: 13,
-        hour: 22,
-        mday: 14,
-        mon: 10,
-        year: 123,
-        wday: 2,
-        yday: 317,
-        isdst: 0,
-        gmtoff: 0,
-    };
+    const TM: Tm =
+        Tm { sec: 20, min: 13, hour: 22, mday: 14, mon: 10, year: 123, wday: 2, yday: 317, isdst: 0, gmtoff: 0 };
 
     #[test]
     fn a_date_is_formatted_as_in_the_c_locale() {
-        assert_eq!(
-            format("%c|%x|%X|%p|%Z|%z", &TM),
-            "Tue Nov 14 22:13:20 2023|11/14/23|22:13:20|PM|UTC|+0000"
-        );
+        assert_eq!(format("%c|%x|%X|%p|%Z|%z", &TM), "Tue Nov 14 22:13:20 2023|11/14/23|22:13:20|PM|UTC|+0000");
         assert_eq!(format("%G-W%V-%u %j %U %W", &TM), "2023-W46-2 318 46 46");
     }
 
@@ -356,9 +308,7 @@ mod tests {
     #[test]
     fn a_dollar_in_the_zone_is_read_as_javascript_does() {
         let format = |zone: &str| {
-            let bytes = strftime(&"<%Z>".into(), &TM, &zone.into(), 100)
-                .expect("formats")
-                .expect("fits");
+            let bytes = strftime(&"<%Z>".into(), &TM, &zone.into(), 100).expect("formats").expect("fits");
             String::from_utf8(bytes[..bytes.len() - 1].to_vec()).expect("UTF-8")
         };
         assert_eq!(format("a$$b"), "<a$b>");

@@ -23,9 +23,8 @@ fn any_path() -> impl Strategy<Value = String> {
         4 => "[abc]", 2 => "tmp", 1 => "dev", 1 => "proc", 1 => "self", 1 => "fd", 1 => "stdin", 1 => "tty1",
         1 => "null", 1 => "urandom", 1 => "[0-9]", 1 => "\\.{1,3}", 1 => ".{0,4}",
     ];
-    (any::<bool>(), prop::collection::vec(name, 0..5)).prop_map(|(absolute, names)| {
-        format!("{}{}", if absolute { "/" } else { "" }, names.join("/"))
-    })
+    (any::<bool>(), prop::collection::vec(name, 0..5))
+        .prop_map(|(absolute, names)| format!("{}{}", if absolute { "/" } else { "" }, names.join("/")))
 }
 
 fn any_number() -> impl Strategy<Value = i64> {
@@ -36,38 +35,15 @@ fn any_number() -> impl Strategy<Value = i64> {
 }
 
 fn any_call() -> impl Strategy<Value = Call> {
-    (
-        0..26u8,
-        any_fd(),
-        any_fd(),
-        any_path(),
-        any_path(),
-        [any_number(), any_number(), any_number()],
+    (0..26u8, any_fd(), any_fd(), any_path(), any_path(), [any_number(), any_number(), any_number()]).prop_map(
+        |(what, fd, other_fd, path, other_path, numbers)| Call { what, fd, other_fd, path, other_path, numbers },
     )
-        .prop_map(|(what, fd, other_fd, path, other_path, numbers)| Call {
-            what,
-            fd,
-            other_fd,
-            path,
-            other_path,
-            numbers,
-        })
 }
 
 fn run(files: &mut Files, glue: Glue, call: &Call, clock: &mut Clock) -> FilesResult<()> {
-    let Call {
-        what,
-        fd,
-        other_fd,
-        path,
-        other_path,
-        numbers,
-    } = call;
+    let Call { what, fd, other_fd, path, other_path, numbers } = call;
     let (fd, other_fd) = (*fd, *other_fd);
-    let (path, other_path) = (
-        JsString::from(path.as_str()),
-        JsString::from(other_path.as_str()),
-    );
+    let (path, other_path) = (JsString::from(path.as_str()), JsString::from(other_path.as_str()));
     let ints = numbers.map(|number| number as i32);
     let mut buffer = vec![7; numbers[0].unsigned_abs().min(5_000) as usize];
     match what {
@@ -77,9 +53,7 @@ fn run(files: &mut Files, glue: Glue, call: &Call, clock: &mut Clock) -> FilesRe
         6 | 7 => drop(files.write(fd, &buffer, clock)?),
         8 => drop(files.seek(fd, numbers[0], ints[1] % 4)?),
         9 => drop(files.fdstat(fd)?),
-        10 => files
-            .stat(&path)?
-            .store(glue, &mut vec![0; Stat::bytes(glue)])?,
+        10 => files.stat(&path)?.store(glue, &mut vec![0; Stat::bytes(glue)])?,
         11 => drop(files.lstat(&path)?),
         12 => drop(files.fstat(fd)?),
         13 => drop(files.newfstatat(fd, &path, ints[0])?),
@@ -91,8 +65,7 @@ fn run(files: &mut Files, glue: Glue, call: &Call, clock: &mut Clock) -> FilesRe
         20 => files.chmod(&path, ints[0], clock)?,
         21 => drop(files.ftruncate(fd, numbers[0], clock)?),
         22 => {
-            let times = (ints[0] % 2 == 0)
-                .then_some((numbers[1] as f64 / 7.0, f64::from_bits(numbers[2] as u64)));
+            let times = (ints[0] % 2 == 0).then_some((numbers[1] as f64 / 7.0, f64::from_bits(numbers[2] as u64)));
             files.utimensat(fd, &path, times, 0, clock)?;
         }
         23 => drop(files.dup3(fd, other_fd, 0)?),

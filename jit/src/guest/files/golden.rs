@@ -2,10 +2,7 @@
 //!
 //! The records are made by `tests/golden/files.mjs` (beside the data; it says how) from `@permaweb/ao-loader` 0.0.49.
 
-use super::{
-    Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS,
-    TERMIOS_FLAGS,
-};
+use super::{Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS, TERMIOS_FLAGS};
 use crate::guest::{clock::Clock, text::JsString};
 
 /// What guest memory holds before a call stores anything.
@@ -32,15 +29,8 @@ impl Stored {
     }
 
     fn hex(&self) -> String {
-        let end = self
-            .0
-            .iter()
-            .rposition(|byte| *byte != UNTOUCHED)
-            .map_or(0, |at| at + 1);
-        self.0[..end]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let end = self.0.iter().rposition(|byte| *byte != UNTOUCHED).map_or(0, |at| at + 1);
+        self.0[..end].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -51,8 +41,7 @@ fn path(word: &str) -> JsString {
         bytes.push(match byte {
             b'%' => {
                 let hex = [rest.next().expect("a digit"), rest.next().expect("a digit")];
-                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16)
-                    .expect("hexadecimal")
+                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hexadecimal")
             }
             byte => byte,
         });
@@ -92,11 +81,7 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
     };
     let done = |result: FilesResult<()>| negated(result.map(|()| 0));
     let value = match words[0] {
-        "openat" => negated(
-            files
-                .openat(int(1), &path(words[2]), int(3), int(4), clock)
-                .map(i64::from),
-        ),
+        "openat" => negated(files.openat(int(1), &path(words[2]), int(3), int(4), clock).map(i64::from)),
         "close" => plain(files.close(int(1))),
         "read" => {
             let mut buffer = vec![UNTOUCHED; int(2) as usize];
@@ -109,20 +94,10 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
         }
         "write" => {
             let length = int(2) as usize;
-            let data: Vec<u8> = (0..length)
-                .map(|i| b'A' + ((i + length) % 26) as u8)
-                .collect();
-            plain(
-                files
-                    .write(int(1), &data, clock)
-                    .map(|count| assert_eq!(count, length)),
-            )
+            let data: Vec<u8> = (0..length).map(|i| b'A' + ((i + length) % 26) as u8).collect();
+            plain(files.write(int(1), &data, clock).map(|count| assert_eq!(count, length)))
         }
-        "seek" => plain(
-            files
-                .seek(int(1), number(2), int(3))
-                .map(|at| out.put(0, &at.to_le_bytes())),
-        ),
+        "seek" => plain(files.seek(int(1), number(2), int(3)).map(|at| out.put(0, &at.to_le_bytes()))),
         "fdstat" => plain(files.fdstat(int(1)).map(|file_type| {
             out.put(0, &[file_type]);
             if glue != Glue::Emscripten2 {
@@ -138,14 +113,10 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
         "rmdir" => done(files.rmdir(&path(words[1]), clock)),
         "unlinkat" => done(files.unlinkat(int(1), &path(words[2]), int(3), clock)),
         "renameat" => done(files.renameat(int(1), &path(words[2]), int(3), &path(words[4]), clock)),
-        "readlinkat" => negated(
-            files
-                .readlinkat(int(1), &path(words[2]), number(3))
-                .map(|link| {
-                    out.put(0, &link.bytes);
-                    i64::from(link.length)
-                }),
-        ),
+        "readlinkat" => negated(files.readlinkat(int(1), &path(words[2]), number(3)).map(|link| {
+            out.put(0, &link.bytes);
+            i64::from(link.length)
+        })),
         "faccessat" => done(files.faccessat(int(1), &path(words[2]), int(3), int(4))),
         "chmod" => done(files.chmod(&path(words[1]), int(2), clock)),
         "fchmod" => done(files.fchmod(int(1), int(2), clock)),
@@ -153,26 +124,20 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
         "ftruncate" => negated(files.ftruncate(int(1), number(2), clock).map(i64::from)),
         "utimensat" => {
             let times = (words[3] != "now").then(|| {
-                let ms = |seconds: i64, nanoseconds: i64| {
-                    seconds as f64 * 1e3 + nanoseconds as f64 / 1e6
-                };
+                let ms = |seconds: i64, nanoseconds: i64| seconds as f64 * 1e3 + nanoseconds as f64 / 1e6;
                 (ms(number(3), number(4)), ms(5, 7))
             });
             done(files.utimensat(int(1), &path(words[2]), times, int(5), clock))
         }
         "dup3" => negated(files.dup3(int(1), int(2), int(3)).map(i64::from)),
-        "fcntl" => negated(
-            files
-                .fcntl(int(1), int(2), int(3))
-                .map(|answer| match answer {
-                    Fcntl::Value(value) => value.into(),
-                    Fcntl::Unlocked => {
-                        out.put(0, &[2, 0]);
-                        0
-                    }
-                    Fcntl::MinusOne => -1,
-                }),
-        ),
+        "fcntl" => negated(files.fcntl(int(1), int(2), int(3)).map(|answer| match answer {
+            Fcntl::Value(value) => value.into(),
+            Fcntl::Unlocked => {
+                out.put(0, &[2, 0]);
+                0
+            }
+            Fcntl::MinusOne => -1,
+        })),
         "getcwd" => negated(files.getcwd(number(1) as u64).map(|cwd| {
             out.put(0, cwd);
             cwd.len() as i64
@@ -194,20 +159,14 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
         "sync" => plain(files.sync(int(1))),
         other => panic!("no operation is called {other}"),
     };
-    Outcome {
-        value,
-        ticks: clock.next_ms - before,
-        stored: plain_text.unwrap_or_else(|| out.hex()),
-    }
+    Outcome { value, ticks: clock.next_ms - before, stored: plain_text.unwrap_or_else(|| out.hex()) }
 }
 
 fn is_recorded_random(stored: &str) -> bool {
     let Some((_, hex)) = stored.split_once(' ') else {
         return false;
     };
-    hex.as_bytes()
-        .chunks(2)
-        .all(|pair| pair == format!("{RECORDED_RANDOM:02x}").as_bytes())
+    hex.as_bytes().chunks(2).all(|pair| pair == format!("{RECORDED_RANDOM:02x}").as_bytes())
 }
 
 /// Replays `records`; gives the number of calls.
@@ -222,11 +181,7 @@ fn replay(glue: Glue, records: &str) -> usize {
             sequence += 1;
             let mut clock = Clock::new();
             let files = Files::boot(glue, "message", &mut clock);
-            assert_eq!(
-                (clock.next_ms - 10_000).to_string(),
-                expected,
-                "readings at the start"
-            );
+            assert_eq!((clock.next_ms - 10_000).to_string(), expected, "readings at the start");
             clock.tick();
             state = Some((files, clock));
             continue;
@@ -237,34 +192,18 @@ fn replay(glue: Glue, records: &str) -> usize {
         let outcome = run(files, glue, &words, clock);
         clock.tick();
         // Where the loader runs out of room for an array, we say that there is no space.
-        let value = outcome
-            .value
-            .filter(|value| value.abs() != i64::from(Errno::ENOSPC.0));
+        let value = outcome.value.filter(|value| value.abs() != i64::from(Errno::ENOSPC.0));
         let Some(value) = value else {
-            assert!(
-                expected.starts_with("abort"),
-                "line {}: {line}: aborted",
-                at + 1
-            );
+            assert!(expected.starts_with("abort"), "line {}: {line}: aborted", at + 1);
             continue;
         };
         let mut given = format!("{value} {} {}", outcome.ticks, outcome.stored);
-        if words[0] == "read"
-            && expected
-                .splitn(3, ' ')
-                .nth(2)
-                .is_some_and(is_recorded_random)
-        {
+        if words[0] == "read" && expected.splitn(3, ' ').nth(2).is_some_and(is_recorded_random) {
             let count = |text: &str| text.split(' ').nth(2).map(str::to_owned);
             assert_eq!(count(&given), count(expected), "line {}: {line}", at + 1);
             given = expected.to_owned();
         }
-        assert_eq!(
-            given.trim_end(),
-            expected,
-            "line {} (sequence {sequence}): {line}",
-            at + 1
-        );
+        assert_eq!(given.trim_end(), expected, "line {} (sequence {sequence}): {line}", at + 1);
         calls += 1;
     }
     calls
@@ -272,42 +211,22 @@ fn replay(glue: Glue, records: &str) -> usize {
 
 #[test]
 fn the_second_format_does_as_the_loader_did() {
-    assert!(
-        replay(
-            Glue::Emscripten2,
-            include_str!("../../../tests/golden/files-em2.txt")
-        ) > 1_000
-    );
+    assert!(replay(Glue::Emscripten2, include_str!("../../../tests/golden/files-em2.txt")) > 1_000);
 }
 
 #[test]
 fn the_third_format_does_as_the_loader_did() {
-    assert!(
-        replay(
-            Glue::Emscripten3,
-            include_str!("../../../tests/golden/files-em3.txt")
-        ) > 1_000
-    );
+    assert!(replay(Glue::Emscripten3, include_str!("../../../tests/golden/files-em3.txt")) > 1_000);
 }
 
 #[test]
 fn the_fourth_format_does_as_the_loader_did() {
-    assert!(
-        replay(
-            Glue::Emscripten4,
-            include_str!("../../../tests/golden/files-em4.txt")
-        ) > 1_000
-    );
+    assert!(replay(Glue::Emscripten4, include_str!("../../../tests/golden/files-em4.txt")) > 1_000);
 }
 
 #[test]
 fn the_64_bit_format_does_as_the_loader_did() {
-    assert!(
-        replay(
-            Glue::Wasm64,
-            include_str!("../../../tests/golden/files-w64.txt")
-        ) > 1_000
-    );
+    assert!(replay(Glue::Wasm64, include_str!("../../../tests/golden/files-w64.txt")) > 1_000);
 }
 
 /// Replays records made for this run, in quantity: `LOCKSTEP_GOLDEN_FILES=em4:PATH`.
@@ -325,8 +244,5 @@ fn records_from_elsewhere_do_as_the_loader_did() {
         "w64" => Glue::Wasm64,
         other => panic!("no format is called {other}"),
     };
-    println!(
-        "{} calls",
-        replay(glue, &std::fs::read_to_string(file).expect("the records"))
-    );
+    println!("{} calls", replay(glue, &std::fs::read_to_string(file).expect("the records")));
 }
