@@ -29,6 +29,14 @@ impl JsString {
         Self(decode_by_hand(tail, length))
     }
 
+    /// As [`from_guest`](Self::from_guest), but nothing for a string longer than `max_bytes`: guests can offer all of
+    /// their memory as one.
+    pub fn from_guest_within(heap: &[u8], at: usize, max_bytes: usize) -> Option<Self> {
+        let tail = heap.get(at..).unwrap_or_default();
+        let fits = tail.len() <= max_bytes || tail[..=max_bytes].contains(&0);
+        (at == 0 || fits).then(|| Self::from_guest(heap, at))
+    }
+
     /// The 16-bit units.
     pub fn units(&self) -> &[u16] {
         &self.0
@@ -160,6 +168,15 @@ mod tests {
         assert!(JsString::from_guest(b"abc", 0).is_empty());
         assert!(JsString::from_guest(b"abc", 3).is_empty());
         assert!(JsString::from_guest(b"abc", usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_string_longer_than_the_bound_is_nothing() {
+        assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 3), Some("abc".into()));
+        assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 2), None);
+        assert_eq!(JsString::from_guest_within(b"-abc", 1, 3), Some("abc".into()));
+        assert_eq!(JsString::from_guest_within(b"abcd", 0, 2), Some("".into()));
+        assert_eq!(JsString::from_guest_within(b"abcd", 9, 2), Some("".into()));
     }
 
     #[test]

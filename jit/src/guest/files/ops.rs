@@ -1,7 +1,7 @@
 //! Opening, reading, writing, and what changes names and attributes.
 
 use super::{
-    AT_FDCWD, Errno, Files, FilesResult, Glue, ReadLink, Stat, Stdin,
+    AT_FDCWD, Errno, Files, FilesResult, Glue, MAX_PATH_UNITS, ReadLink, Stat, Stdin,
     error::Abort,
     node::{Found, Kind, NodeId, PERMISSIONS, TYPE_DEVICE, TYPE_DIR, TYPE_FILE, TYPE_LINK, TYPE_MASK, Wanted},
     path,
@@ -36,6 +36,14 @@ pub fn js_offset(value: i64) -> Option<f64> {
 impl Files {
     /// The path that `path` means, seen from directory `dirfd`.
     fn path_at(&self, dirfd: i32, path: &JsString, allow_empty: bool) -> FilesResult<JsString> {
+        let path = self.path_seen_from(dirfd, path, allow_empty)?;
+        if path.len() > MAX_PATH_UNITS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        Ok(path)
+    }
+
+    fn path_seen_from(&self, dirfd: i32, path: &JsString, allow_empty: bool) -> FilesResult<JsString> {
         if path::is_absolute(path) {
             return Ok(path.clone());
         }
@@ -425,6 +433,9 @@ impl Files {
 
     /// Removes an empty directory. Reads the clock once.
     pub fn rmdir(&mut self, path: &JsString, clock: &mut Clock) -> FilesResult<()> {
+        if path.len() > MAX_PATH_UNITS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
         self.tree.remove_dir(path, &self.streams, clock)
     }
 
@@ -452,9 +463,13 @@ impl Files {
         self.tree.rename(&old, &new, &self.streams, clock)
     }
 
-    /// Where a symbolic link leads, as an absolute path.
+    /// Where a symbolic link leads, as an absolute path. `room` is the size of the guest's buffer, sign-extended.
     pub fn readlinkat(&self, dirfd: i32, path: &JsString, room: i64) -> FilesResult<ReadLink> {
         let path = self.path_at(dirfd, path, false)?;
+        let room = match self.glue {
+            Glue::Emscripten3 | Glue::Emscripten4 => i64::from(room as u32),
+            Glue::Emscripten2 | Glue::Wasm64 => room,
+        };
         if room <= 0 {
             return Err(Errno::EINVAL.into());
         }

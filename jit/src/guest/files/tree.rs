@@ -114,14 +114,14 @@ impl Tree {
         }
         let names = path::names(path);
         let mut current = Found::Node(ROOT);
-        let mut current_path = JsString::from("/");
+        // Where the lookup is, as text: `base`, then the names since. Only symbolic links need it.
+        let (mut base, mut since) = (JsString::from("/"), 0);
         for (at, name) in names.iter().enumerate() {
             let is_last = at + 1 == names.len();
             if is_last && walk == Walk::Parent {
                 break;
             }
             current = self.child(&current, name, fds)?;
-            current_path = path::join(&current_path, name);
             if let Found::Node(id) = current
                 && let Some(root) = self.node(id).mounted
             {
@@ -132,10 +132,12 @@ impl Tree {
             }
             let mut followed = 0;
             while self.link_target(&current).is_some() {
-                let link = self.read_link(&current_path, fds)?;
-                current_path = path::resolve(&path::dirname(&current_path), &link);
+                let here = names[since..=at].iter().fold(base, |path, name| path::join(&path, name));
+                let link = self.read_link(&here, fds)?;
+                base = path::resolve(&path::dirname(&here), &link);
+                since = at + 1;
                 current = self
-                    .lookup_at(&current_path, Walk::NoFollow, fds, depth + 1)?
+                    .lookup_at(&base, Walk::NoFollow, fds, depth + 1)?
                     .ok_or_else(|| Abort::because("a symbolic link leads nowhere"))?;
                 if followed > MAX_LINKS_IN_A_ROW {
                     return Err(Errno::ELOOP.into());
@@ -297,7 +299,10 @@ impl Tree {
     pub fn mount_descriptors(&mut self, parent: NodeId, covered: NodeId) -> FilesResult<()> {
         let name = self.node(covered).name.clone();
         let id = self.insert(parent, name, TYPE_DIR | 0o777, rdev::FD_DIR, Kind::FdDir)?;
-        self.node_mut(id).mount = Mount::Descriptors;
+        let root = self.node_mut(id);
+        root.mount = Mount::Descriptors;
+        // The mount leads to it even when its own name is gone.
+        root.open += 1;
         self.node_mut(covered).mounted = Some(id);
         Ok(())
     }
