@@ -5,6 +5,10 @@
 #![allow(missing_docs, dead_code, unused)]
 
 pub mod error;
+pub mod message;
+pub mod module;
+pub mod schedule;
+pub mod tags;
 pub mod unit;
 pub mod settings;
 pub use error::Error;
