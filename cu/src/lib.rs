@@ -4,9 +4,13 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, dead_code, unused)]
 
+pub(crate) mod ids;
+pub(crate) mod js;
 pub mod error;
 pub mod message;
 pub mod module;
+pub(crate) mod owner;
+pub(crate) mod shape;
 pub mod schedule;
 pub mod tags;
 pub mod unit;
