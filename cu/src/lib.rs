@@ -7,8 +7,12 @@
 pub(crate) mod ids;
 pub(crate) mod js;
 pub mod error;
+pub(crate) mod http;
+pub(crate) mod memo;
+pub(crate) mod gateway;
 pub mod message;
 pub mod module;
+pub(crate) mod module_files;
 pub(crate) mod owner;
 pub(crate) mod shape;
 pub mod schedule;
