@@ -29,15 +29,17 @@ pub enum Failure {
     Status(u16, String),
     /// No whole answer: no connection, or it broke, or time ran out.
     Unreachable(String),
-    /// A whole answer that is not what it should be.
+    /// An answer that is not what it should be.
     Malformed(String),
+    /// An answer beyond its bound.
+    TooLarge(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status, body) => write!(f, "{status}: {body}"),
-            Self::Unreachable(why) | Self::Malformed(why) => f.write_str(why),
+            Self::Unreachable(why) | Self::Malformed(why) | Self::TooLarge(why) => f.write_str(why),
         }
     }
 }
@@ -48,7 +50,7 @@ impl Failure {
         match self {
             Self::Status(status, _) => *status >= 500 || *status == 429,
             Self::Unreachable(_) => true,
-            Self::Malformed(_) => false,
+            Self::Malformed(_) | Self::TooLarge(_) => false,
         }
     }
 
@@ -116,10 +118,11 @@ impl Http {
         self.retried(&Ask { method: Method::GET, url, body: None, max, timeout }).await
     }
 
-    /// GET once, without following redirects or reading the body.
-    pub async fn probe(&self, url: Url) -> Result<Probe, Failure> {
-        let answer = self.direct.get(url.clone()).timeout(self.timeout).send().await;
-        let answer = answer.map_err(|e| unreachable(&url, &e, self.timeout))?;
+    /// GET once, without following redirects or reading the body, within `timeout` (and that of any request).
+    pub async fn probe(&self, url: Url, timeout: Duration) -> Result<Probe, Failure> {
+        let timeout = timeout.min(self.timeout);
+        let answer = self.direct.get(url.clone()).timeout(timeout).send().await;
+        let answer = answer.map_err(|e| unreachable(&url, &e, timeout))?;
         let location = answer.headers().get(reqwest::header::LOCATION);
         let location = location.and_then(|location| url.join(location.to_str().ok()?).ok());
         Ok(Probe { status: answer.status().as_u16(), location })
@@ -166,7 +169,7 @@ impl Http {
     /// The whole body, never holding more than its bound.
     async fn whole(&self, ask: &Ask, mut answer: Response) -> Result<Vec<u8>, Failure> {
         let too_large = |found: String| {
-            Failure::Malformed(format!("{}: expected at most {} bytes, found {found}", ask.url.path(), ask.max))
+            Failure::TooLarge(format!("{}: expected at most {} bytes, found {found}", ask.url.path(), ask.max))
         };
         if let Some(announced) = answer.content_length().filter(|announced| *announced > ask.max) {
             return Err(too_large(announced.to_string()));

@@ -1,5 +1,6 @@
 //! What tells that a pushed message came twice: the ANS-104 deep hash of its content, without its signer.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha384};
 
 use crate::{ids, message::Item, tags::Tags};
@@ -33,7 +34,6 @@ pub(crate) fn deep_hash(item: &Item) -> String {
         pair.extend_from_slice(&blob(part));
         hash = Sha384::digest(pair);
     }
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     STANDARD.encode(hash)
 }
 
@@ -69,4 +69,61 @@ fn push_long(bytes: &mut Vec<u8>, number: u64) {
         zigzag >>= 7;
     }
     bytes.push(zigzag as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROCESS: &str = "Wd2fjXQc3mJwpQrDMNHftGrVHWi4-2zL_Q_Ev4SbLXk";
+
+    fn hash(data: &str, tags: Tags, anchor: Option<&str>) -> String {
+        deep_hash(&Item {
+            id: "any".into(),
+            signature: None,
+            data: Some(data.into()),
+            owner: "any".into(),
+            target: PROCESS.into(),
+            anchor: Some(anchor.map(str::to_owned)),
+            tags,
+            sent: true,
+        })
+    }
+
+    /// Expected values: `getSignatureData()` of the npm package warp-arbundles 1.0.4 on the same content, owner empty.
+    #[test]
+    fn equals_the_signature_data_of_a_data_item_without_owner() {
+        let tags = [("From-Process", PROCESS), ("Action", "Eval é")].into_iter().collect();
+        assert_eq!(
+            hash("return 1+1", tags, Some("00000000000000000000000000000042")),
+            "A1IKAJ0vcW8VkE9K4rMR5Rsjs2QbrCxoVVvdrCaqCP1SJxOBn/d5sfEaycPwv+N0"
+        );
+        assert_eq!(hash("", Tags::default(), None), "oIer2XZmTwptz38F3Xp1YmeeL7YJLOanYvwYuq9L2rq9rA6jQvnpj3oGYL5j8I0O");
+        let many = (0..70).map(|i| (format!("n{i}"), "v".repeat(i + 1))).collect();
+        assert_eq!(
+            hash(&"x".repeat(300), many, None),
+            "7rQ4sL5aQP/Z615bsdvXy146oOPzMvXJbeyGHL2xFvzWbo47dWuB77lEdHPqctxz"
+        );
+    }
+
+    #[test]
+    fn data_that_is_missing_or_null_counts_as_empty() {
+        let mut item = Item {
+            id: "any".into(),
+            signature: None,
+            data: Some("".into()),
+            owner: "any".into(),
+            target: PROCESS.into(),
+            anchor: None,
+            tags: Tags::default(),
+            sent: true,
+        };
+        let empty = deep_hash(&item);
+        item.data = None;
+        assert_eq!(deep_hash(&item), empty);
+        item.data = Some(serde_json::Value::Null);
+        assert_eq!(deep_hash(&item), empty);
+        item.data = Some("x".into());
+        assert_ne!(deep_hash(&item), empty);
+    }
 }

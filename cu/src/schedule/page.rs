@@ -13,7 +13,12 @@ use crate::{
 pub(crate) struct Page {
     /// What the scheduler says about more to come. Some say yes whenever a page is full, some say no to a limit of 1.
     pub has_next: bool,
+    /// How many elements the scheduler put on it.
+    pub edges: usize,
+    /// Its elements, up to the first that is broken.
     pub nodes: Vec<Node>,
+    /// What is wrong with the first broken element.
+    pub broken: Option<Mismatch>,
 }
 
 /// One element of a schedule.
@@ -62,8 +67,18 @@ pub(crate) fn read_page(page: &Value) -> Result<Page, Mismatch> {
     let info = root.member("page_info");
     let has_next = info.member("has_next_page").flag()?;
     let edges = root.member("edges");
-    let nodes = edges.items()?.map(|edge| read_node(&edge.member("node"))).collect::<Result<_, Mismatch>>()?;
-    Ok(Page { has_next, nodes })
+    let mut page = Page { has_next, edges: 0, nodes: Vec::new(), broken: None };
+    for edge in edges.items()? {
+        page.edges += 1;
+        if page.broken.is_some() {
+            continue;
+        }
+        match read_node(&edge.member("node")) {
+            Ok(node) => page.nodes.push(node),
+            Err(mismatch) => page.broken = Some(mismatch),
+        }
+    }
+    Ok(page)
 }
 
 /// Reads `{message, assignment}`.
@@ -174,7 +189,7 @@ mod tests {
         let with = |pointer: &str, value: Value| {
             let mut page = page(scheduled());
             *page.pointer_mut(pointer).unwrap() = value;
-            read_page(&page).unwrap_err()
+            read_page(&page).map_or_else(|mismatch| mismatch, |page| page.broken.unwrap())
         };
         let node = "/edges/0/node";
         for (pointer, value, says) in [
