@@ -21,11 +21,11 @@ pub(crate) struct HashChain {
 }
 
 impl HashChain {
-    /// Takes the next link.
+    /// The chain with the next link in it.
     ///
     /// # Errors
-    /// [`Error::Unprocessable`] `HashChain invalid on message <id>`; the chain stays where it was.
-    pub fn follow(&mut self, message_id: &str, assignment_id: &str, hash_chain: Option<&str>) -> Result<(), Error> {
+    /// [`Error::Unprocessable`] `HashChain invalid on message <id>`.
+    pub fn with(&self, message_id: &str, assignment_id: &str, hash_chain: Option<&str>) -> Result<Self, Error> {
         let known = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let fits = match (known(&self.assignment_id), known(&self.hash_chain)) {
             (Some(assignment_id), Some(last)) => hash_chain == Some(&*link(&assignment_id, &last)),
@@ -34,9 +34,11 @@ impl HashChain {
         if self.checked && !fits {
             return Err(Error::Unprocessable(format!("HashChain invalid on message {message_id}")));
         }
-        self.assignment_id = Some(assignment_id.to_owned());
-        self.hash_chain = hash_chain.map(str::to_owned);
-        Ok(())
+        Ok(Self {
+            assignment_id: Some(assignment_id.to_owned()),
+            hash_chain: hash_chain.map(str::to_owned),
+            checked: self.checked,
+        })
     }
 }
 
@@ -61,9 +63,9 @@ mod tests {
 
     #[test]
     fn the_first_link_need_only_be_there() {
-        assert!(chain(true).follow("m", FIRST[0], Some("anything")).is_ok());
+        assert!(chain(true).with("m", FIRST[0], Some("anything")).is_ok());
         for missing in [None, Some("")] {
-            match chain(true).follow("m", FIRST[0], missing) {
+            match chain(true).with("m", FIRST[0], missing) {
                 Err(Error::Unprocessable(text)) => assert_eq!(text, "HashChain invalid on message m"),
                 other => panic!("{other:?}"),
             }
@@ -71,21 +73,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_link_is_refused_and_moves_nothing() {
-        let mut chain = chain(true);
-        chain.follow("m", FIRST[0], Some(FIRST[1])).unwrap();
-        let before = chain.clone();
-        assert!(chain.follow("n", "assignment", Some(FIRST[1])).is_err());
-        assert!(chain.follow("n", "assignment", None).is_err());
-        assert_eq!(chain, before);
-        assert!(chain.follow("n", "assignment", Some(&link(FIRST[0], FIRST[1]))).is_ok());
+    fn only_the_link_of_the_one_before_fits() {
+        let chain = chain(true).with("m", FIRST[0], Some(FIRST[1])).unwrap();
+        assert!(chain.with("n", "assignment", Some(FIRST[1])).is_err());
+        assert!(chain.with("n", "assignment", None).is_err());
+        assert!(chain.with("n", "assignment", Some(&link(FIRST[0], FIRST[1]))).is_ok());
     }
 
     #[test]
     fn old_processes_are_not_checked() {
-        let mut chain = chain(false);
-        chain.follow("m", "a", None).unwrap();
-        chain.follow("n", "b", Some("whatever")).unwrap();
+        let chain = chain(false).with("m", "a", None).unwrap().with("n", "b", Some("whatever")).unwrap();
         assert_eq!(chain.hash_chain.as_deref(), Some("whatever"));
     }
 }

@@ -65,7 +65,7 @@ impl Index {
         for node in nodes {
             let assignment = &node.assignment;
             let place =
-                Place { nonce: assignment.nonce, timestamp: assignment.timestamp, is_process: node.is_process() };
+                Place { nonce: assignment.nonce, timestamp: assignment.timestamp, is_process: node.message_id() == assignment.process };
             known.add(&assignment.id, place);
             known.add(node.message_id(), place);
         }
