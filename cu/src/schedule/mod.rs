@@ -14,6 +14,9 @@ mod process;
 mod stream;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 pub use cron::{Cron, CronUnit, parse_crons};
 pub use process::Process;
 pub use stream::EntryStream;

@@ -145,7 +145,7 @@ impl Pager {
             if self.failed.is_some() {
                 continue;
             }
-            if !full {
+            if page.edges == 0 || (!full && !page.has_next) {
                 self.done = true;
             } else if self.limit >= self.limit_max {
                 self.failed = Some(self.fault(&format!("{} elements, none of them new", page.edges)));
