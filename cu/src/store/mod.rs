@@ -178,11 +178,12 @@ impl Store {
         }
     }
 
-    /// Offers a row. The first for a place is kept for ever; its ids are indexed with it in one commit.
+    /// Offers a row. The first for a place is kept for ever; its ids, and the deduplication key under which it was
+    /// scheduled, are kept with it in one commit.
     ///
     /// # Errors
     /// `Internal`: the store cannot be written. Nothing of the row is kept then.
-    pub fn save(&self, process_id: &str, row: &Row) -> Result<Saved, Error> {
+    pub fn save(&self, process_id: &str, row: &Row, key: Option<&str>) -> Result<Saved, Error> {
         if let Some(kept) = self.row(process_id, &row.place)? {
             let same =
                 kept.outcome == row.outcome && text_of(&kept.outcome) == text_of(&row.outcome);
@@ -196,6 +197,9 @@ impl Store {
         batch.insert(&self.rows, key::row(process_id, &row.place)?, row.encode());
         let ids = [row.message_id.as_deref(), row.assignment_id.as_deref()];
         self.index(&mut batch, process_id, ids, NAME_EVALUATED, &row.place)?;
+        if let (Some(key), Some(epoch), Some(nonce)) = (key, row.epoch, row.nonce) {
+            self.note(&mut batch, process_id, key, Seen { epoch, nonce })?;
+        }
         self.commit(batch)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(Saved::First)
@@ -239,15 +243,12 @@ impl Store {
     /// # Errors
     /// As [`Store::save`].
     pub fn see(&self, process_id: &str, key: &str, at: Seen) -> Result<(), Error> {
-        match self.seen(process_id, key)? {
-            Some(known) if known.epoch != at.epoch || known.nonce <= at.nonce => Ok(()),
-            _ => {
-                let mut batch = self.database.batch();
-                let mut value = at.epoch.to_be_bytes().to_vec();
-                value.extend_from_slice(&at.nonce.to_be_bytes());
-                batch.insert(&self.seen, key::named(process_id, key)?, value);
-                self.commit(batch)
-            }
+        let mut batch = self.database.batch();
+        self.note(&mut batch, process_id, key, at)?;
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.commit(batch)
         }
     }
 
@@ -279,6 +280,24 @@ impl Store {
                 let mut value = vec![kind];
                 value.extend_from_slice(&place.encode());
                 batch.insert(&self.names, key, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(
+        &self,
+        batch: &mut fjall::OwnedWriteBatch,
+        process_id: &str,
+        key: &str,
+        at: Seen,
+    ) -> Result<(), Error> {
+        match self.seen(process_id, key)? {
+            Some(known) if known.epoch != at.epoch || known.nonce <= at.nonce => {}
+            _ => {
+                let mut value = at.epoch.to_be_bytes().to_vec();
+                value.extend_from_slice(&at.nonce.to_be_bytes());
+                batch.insert(&self.seen, key::named(process_id, key)?, value);
             }
         }
         Ok(())

@@ -28,6 +28,10 @@ fn row(place: Place, output: &str) -> Row {
     }
 }
 
+fn offer(store: &Store, process_id: &str, row: &Row) -> Result<Saved, Error> {
+    store.save(process_id, row, None)
+}
+
 fn failed(mut row: Row) -> Row {
     row.outcome.error = Some(json!({}));
     row
@@ -57,7 +61,7 @@ fn ordinates(rows: &Rows) -> Vec<u64> {
 fn a_row_is_found_by_place_message_id_and_assignment_id() {
     let (_dir, store) = open();
     let row = row(place(10, 4, None), "x");
-    assert_eq!(store.save("p", &row).unwrap(), Saved::First);
+    assert_eq!(offer(&store, "p", &row).unwrap(), Saved::First);
     assert_eq!(store.row("p", &row.place).unwrap(), Some(row.clone()));
     for id in ["message-4", "assignment-4"] {
         assert_eq!(
@@ -73,22 +77,22 @@ fn a_row_is_found_by_place_message_id_and_assignment_id() {
 fn the_first_result_wins_and_a_different_second_one_is_reported() {
     let (_dir, store) = open();
     let first = row(place(10, 4, None), "x");
-    store.save("p", &first).unwrap();
+    offer(&store, "p", &first).unwrap();
     assert_eq!(
-        store
-            .save(
-                "p",
-                &Row {
-                    evaluated_at: 99,
-                    ..first.clone()
-                }
-            )
-            .unwrap(),
+        offer(
+            &store,
+            "p",
+            &Row {
+                evaluated_at: 99,
+                ..first.clone()
+            }
+        )
+        .unwrap(),
         Saved::Same
     );
     let second = row(place(10, 4, None), "y");
     assert_eq!(
-        store.save("p", &second).unwrap(),
+        offer(&store, "p", &second).unwrap(),
         Saved::Differs(Box::new(first.clone()))
     );
     assert_eq!(store.row("p", &first.place).unwrap(), Some(first));
@@ -102,15 +106,15 @@ fn results_that_differ_only_in_key_order_differ() {
     a.outcome.output = Some(serde_json::from_str(r#"{"a":1,"b":2}"#).unwrap());
     let mut b = a.clone();
     b.outcome.output = Some(serde_json::from_str(r#"{"b":2,"a":1}"#).unwrap());
-    store.save("p", &a).unwrap();
-    assert!(matches!(store.save("p", &b).unwrap(), Saved::Differs(_)));
+    offer(&store, "p", &a).unwrap();
+    assert!(matches!(offer(&store, "p", &b).unwrap(), Saved::Differs(_)));
 }
 
 #[test]
 fn rows_survive_a_restart() {
     let (dir, store) = open();
     let row = row(place(10, 4, None), "x");
-    store.save("p", &row).unwrap();
+    offer(&store, "p", &row).unwrap();
     store.see("p", "k", Seen { epoch: 0, nonce: 4 }).unwrap();
     drop(store);
     let store = Store::open(&dir.path().join("results")).unwrap();
@@ -159,14 +163,24 @@ fn of_one_epoch_the_smallest_nonce_is_remembered() {
 }
 
 #[test]
+fn a_row_and_its_deduplication_key_are_kept_together() {
+    let (_dir, store) = open();
+    store
+        .save("p", &row(place(10, 4, None), "x"), Some("k"))
+        .unwrap();
+    assert_eq!(
+        store.seen("p", "k").unwrap(),
+        Some(Seen { epoch: 0, nonce: 4 })
+    );
+}
+
+#[test]
 fn pages_are_filled_past_rows_with_errors_and_has_next_is_exact() {
     let (_dir, store) = open();
     for n in 0..12 {
         let row = row(place(100 + n, n, None), "x");
         let bad = matches!(n, 3 | 4 | 5 | 9 | 11);
-        store
-            .save("p", &if bad { failed(row) } else { row })
-            .unwrap();
+        offer(&store, "p", &if bad { failed(row) } else { row }).unwrap();
     }
     let mut from = None;
     let mut walked = Vec::new();
@@ -206,11 +220,9 @@ fn pages_are_filled_past_rows_with_errors_and_has_next_is_exact() {
 fn a_page_that_exactly_holds_what_is_left_is_the_last() {
     let (_dir, store) = open();
     for n in 0..3 {
-        store.save("p", &row(place(n, n, None), "x")).unwrap();
+        offer(&store, "p", &row(place(n, n, None), "x")).unwrap();
     }
-    store
-        .save("p", &failed(row(place(3, 3, None), "x")))
-        .unwrap();
+    offer(&store, "p", &failed(row(place(3, 3, None), "x"))).unwrap();
     let page = store.page("p", &Query { limit: 3, ..all() }).unwrap();
     assert_eq!((page.rows.len(), page.has_next), (3, false));
 }
@@ -226,7 +238,7 @@ fn a_limit_of_zero_shows_nothing_and_says_whether_there_is_something() {
             has_next: false
         }
     );
-    store.save("p", &row(place(1, 1, None), "x")).unwrap();
+    offer(&store, "p", &row(place(1, 1, None), "x")).unwrap();
     assert_eq!(
         store.page("p", &none).unwrap(),
         Rows {
@@ -240,7 +252,7 @@ fn a_limit_of_zero_shows_nothing_and_says_whether_there_is_something() {
 fn descending_pages_walk_back_from_an_inclusive_end() {
     let (_dir, store) = open();
     for n in 0..5 {
-        store.save("p", &row(place(n, n, None), "x")).unwrap();
+        offer(&store, "p", &row(place(n, n, None), "x")).unwrap();
     }
     let to = Some(PlacePrefix {
         timestamp: 3,
@@ -264,13 +276,9 @@ fn descending_pages_walk_back_from_an_inclusive_end() {
 #[test]
 fn only_crons_can_be_asked_for_and_processes_do_not_mix() {
     let (_dir, store) = open();
-    store.save("p", &row(place(1, 1, None), "x")).unwrap();
-    store
-        .save("p", &row(place(2, 1, Some("0-1-hour")), "c"))
-        .unwrap();
-    store
-        .save("pp", &row(place(3, 1, Some("0-1-hour")), "other"))
-        .unwrap();
+    offer(&store, "p", &row(place(1, 1, None), "x")).unwrap();
+    offer(&store, "p", &row(place(2, 1, Some("0-1-hour")), "c")).unwrap();
+    offer(&store, "pp", &row(place(3, 1, Some("0-1-hour")), "other")).unwrap();
     let page = store
         .page(
             "p",
@@ -287,7 +295,7 @@ fn only_crons_can_be_asked_for_and_processes_do_not_mix() {
 #[test]
 fn a_range_that_ends_before_it_begins_is_empty() {
     let (_dir, store) = open();
-    store.save("p", &row(place(5, 1, None), "x")).unwrap();
+    offer(&store, "p", &row(place(5, 1, None), "x")).unwrap();
     let at = |timestamp| {
         Some(PlacePrefix {
             timestamp,
@@ -317,7 +325,7 @@ fn a_range_that_ends_before_it_begins_is_empty() {
 #[test]
 fn it_is_known_whether_anything_follows_a_timestamp() {
     let (_dir, store) = open();
-    store.save("p", &row(place(5, 1, None), "x")).unwrap();
+    offer(&store, "p", &row(place(5, 1, None), "x")).unwrap();
     assert!(store.has_after("p", 4).unwrap());
     assert!(!store.has_after("p", 5).unwrap());
     assert!(!store.has_after("q", 0).unwrap());
