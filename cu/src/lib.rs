@@ -6,11 +6,15 @@
 
 mod dry_run;
 mod engines;
+pub(crate) mod ids;
+pub(crate) mod js;
 pub mod error;
 pub mod message;
 pub mod metrics;
 pub mod module;
 pub mod process;
+pub(crate) mod owner;
+pub(crate) mod shape;
 pub mod schedule;
 pub mod settings;
 pub mod store;

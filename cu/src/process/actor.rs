@@ -227,7 +227,7 @@ impl Actor {
         let count = if reset { 1 } else { self.unobserved(ground, ahead) };
         let rest = ahead.split_off(count);
         let entries = std::mem::replace(ahead, rest);
-        let first = if reset { Some(self.first_message(ground).await?) } else { None };
+        let first = if reset { Some(first_message(&self.shared, ground).await?) } else { None };
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
@@ -460,26 +460,6 @@ impl Actor {
         Ok(ground)
     }
 
-    /// The first message of the process's schedule, for `Reset-Memory`.
-    async fn first_message(&self, ground: &Ground) -> Result<Entry, Error> {
-        let zero = Position {
-            timestamp: ground.process.timestamp,
-            nonce: Some(0),
-            message_id: None,
-            assignment_id: None,
-            is_process: false,
-        };
-        let process = Arc::clone(&ground.process);
-        let mut entries = self.shared.source.entries(process, Start::Cold, End::Message(zero));
-        while let Some(entry) = entries.next().await {
-            let entry = entry?;
-            if matches!(entry.kind, Kind::Scheduled | Kind::Assignment) {
-                return Ok(entry);
-            }
-        }
-        Err(Error::Upstream(format!("the schedule of process {} has no first message", self.pid)))
-    }
-
     /// Nothing to do for now.
     fn rest(&mut self) {
         if let Some(state) = &self.state {
@@ -539,6 +519,26 @@ fn turn(
         }
         (_, state) => evaluate::turn(ground, keeper, state, entries),
     }
+}
+
+/// The first message of a process's schedule, for `Reset-Memory`.
+async fn first_message(shared: &Shared, ground: &Ground) -> Result<Entry, Error> {
+    let zero = Position {
+        timestamp: ground.process.timestamp,
+        nonce: Some(0),
+        message_id: None,
+        assignment_id: None,
+        is_process: false,
+    };
+    let process = Arc::clone(&ground.process);
+    let mut entries = shared.source.entries(process, Start::Cold, End::Message(zero));
+    while let Some(entry) = entries.next().await {
+        let entry = entry?;
+        if matches!(entry.kind, Kind::Scheduled | Kind::Assignment) {
+            return Ok(entry);
+        }
+    }
+    Err(Error::Upstream(format!("the schedule of process {} has no first message", ground.process.id)))
 }
 
 fn is_reset(entry: &Entry, ground: &Ground) -> bool {
