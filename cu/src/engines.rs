@@ -9,7 +9,11 @@ use lockstep_jit::{Call, Evaluation, ModuleFormat};
 /// Turns a module's bytes into something that runs. Blocking.
 pub trait Evaluator: Send + Sync + 'static {
     /// Validates and compiles.
-    fn load(&self, wasm: &[u8], format: ModuleFormat) -> Result<Arc<dyn Program>, lockstep_jit::Error>;
+    fn load(
+        &self,
+        wasm: &[u8],
+        format: ModuleFormat,
+    ) -> Result<Arc<dyn Program>, lockstep_jit::Error>;
 }
 
 /// A compiled module.
@@ -37,7 +41,11 @@ pub trait Live: Send {
 }
 
 impl Evaluator for lockstep_jit::Engine {
-    fn load(&self, wasm: &[u8], format: ModuleFormat) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
+    fn load(
+        &self,
+        wasm: &[u8],
+        format: ModuleFormat,
+    ) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
         Ok(Arc::new(Self::load(self, wasm, format)?))
     }
 }

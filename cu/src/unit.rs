@@ -174,7 +174,11 @@ impl Unit {
     ) -> Result<Self, Error> {
         let path = settings.data_dir.join("results");
         let store = tokio::task::spawn_blocking(move || Store::open(&path));
-        let store = Arc::new(store.await.map_err(|e| Error::Internal(format!("opening the results store: {e}")))??);
+        let store = Arc::new(
+            store
+                .await
+                .map_err(|e| Error::Internal(format!("opening the results store: {e}")))??,
+        );
         let metrics = Counted::new(Metrics::default());
         let processes = Processes::new(
             &settings,
@@ -255,13 +259,24 @@ impl Unit {
         };
         let done = match goal {
             // Rows are made in order: one beyond the end means that all before it are there.
-            Goal::Until(time) => self.0.settings.evaluation_cache && self.0.store.has_after(process, time)?,
+            Goal::Until(time) => {
+                self.0.settings.evaluation_cache && self.0.store.has_after(process, time)?
+            }
             _ => false,
         };
         if !done {
             self.0.processes.bring(process, goal, Want::Arrival).await?;
         }
-        self.0.page(process, Range { sort: Sort::Asc, ..range }, true).await
+        self.0
+            .page(
+                process,
+                Range {
+                    sort: Sort::Asc,
+                    ..range
+                },
+                true,
+            )
+            .await
     }
 
     /// The memory of a process after everything up to `to` (ms since 1970; none or 0: the present).
@@ -323,7 +338,8 @@ impl Unit {
         Status {
             processes_live,
             processes_live_bytes,
-            evaluations_running: usize::try_from(metrics.evaluations_running.get()).unwrap_or_default(),
+            evaluations_running: usize::try_from(metrics.evaluations_running.get())
+                .unwrap_or_default(),
             backlog: u64::try_from(metrics.backlog.get()).unwrap_or_default(),
             results_stored: self.0.store.count(),
         }
@@ -344,8 +360,13 @@ impl Unit {
             inner.results.finished().await;
             inner.dry_runs.in_flight.finished().await;
         };
-        if tokio::time::timeout(SHUTDOWN_PATIENCE, finished).await.is_err() {
-            tracing::warn!("requests were still in flight after {SHUTDOWN_PATIENCE:?}; they are given up");
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, finished)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "requests were still in flight after {SHUTDOWN_PATIENCE:?}; they are given up"
+            );
         }
         inner.processes.stop(SHUTDOWN_PATIENCE).await;
         inner.dry_runs.close();
@@ -355,7 +376,11 @@ impl Unit {
 
 impl Inner {
     fn admit(&self) -> Result<(), Error> {
-        if self.closing.load(Ordering::Acquire) { Err(closing()) } else { Ok(()) }
+        if self.closing.load(Ordering::Acquire) {
+            Err(closing())
+        } else {
+            Ok(())
+        }
     }
 
     /// What is kept under an id that was seen in the schedule before.
@@ -380,14 +405,23 @@ impl Inner {
             return Ok(known.outcome());
         }
         self.refuse_if_hydrating(pid, position.nonce)?;
-        match self.processes.bring(pid, Goal::Message(position), Want::Verdict).await? {
+        match self
+            .processes
+            .bring(pid, Goal::Message(position), Want::Verdict)
+            .await?
+        {
             Got::Verdict(verdict) => Ok(verdict.outcome()),
             _ => Err(mixed_up()),
         }
     }
 
     /// A copy of the process, at `to` or not older than `max_age`.
-    async fn fork(&self, pid: &str, to: Option<&str>, max_age: Option<Duration>) -> Result<Arc<Fork>, Error> {
+    async fn fork(
+        &self,
+        pid: &str,
+        to: Option<&str>,
+        max_age: Option<Duration>,
+    ) -> Result<Arc<Fork>, Error> {
         let age = max_age.unwrap_or(self.settings.dry_run_default_max_age);
         if let Some(fork) = self.dry_runs.kept_fork(pid, to, age) {
             return Ok(fork);
@@ -402,7 +436,9 @@ impl Inner {
             }
             None => {
                 // Only a process at work can be too far behind, and only then is the scheduler asked how far.
-                if self.settings.hydration_nonce_limit > 0 && self.processes.running_at(pid).is_some() {
+                if self.settings.hydration_nonce_limit > 0
+                    && self.processes.running_at(pid).is_some()
+                {
                     let process = self.source.process(pid).await?;
                     let latest = self.source.latest(&process).await?;
                     self.refuse_if_hydrating(pid, latest.nonce)?;
@@ -422,7 +458,9 @@ impl Inner {
     /// A process that is at work and far from the message asked for: come back later.
     fn refuse_if_hydrating(&self, pid: &str, wanted: Option<u64>) -> Result<(), Error> {
         let limit = self.settings.hydration_nonce_limit;
-        let (Some(wanted), Some(at)) = (wanted, self.processes.running_at(pid)) else { return Ok(()) };
+        let (Some(wanted), Some(at)) = (wanted, self.processes.running_at(pid)) else {
+            return Ok(());
+        };
         let remaining = wanted.saturating_sub(at);
         if limit == 0 || at < 1 || remaining <= limit {
             return Ok(());
@@ -443,7 +481,9 @@ impl Inner {
         };
         let (store, pid) = (Arc::clone(&self.store), pid.to_owned());
         let rows = tokio::task::spawn_blocking(move || store.page(&pid, &query));
-        let rows = rows.await.map_err(|e| Error::Internal(format!("reading results: {e}")))??;
+        let rows = rows
+            .await
+            .map_err(|e| Error::Internal(format!("reading results: {e}")))??;
         let edge = |row: crate::store::Row| Edge {
             cursor: Cursor {
                 timestamp: row.place.timestamp,
@@ -452,7 +492,10 @@ impl Inner {
             },
             outcome: row.outcome,
         };
-        Ok(Page { edges: rows.rows.into_iter().map(edge).collect(), has_next: rows.has_next })
+        Ok(Page {
+            edges: rows.rows.into_iter().map(edge).collect(),
+            has_next: rows.has_next,
+        })
     }
 
     async fn sweep(&self) {
@@ -473,14 +516,23 @@ impl Inner {
 fn prefix(cursor: Cursor) -> Result<PlacePrefix, Error> {
     let ordinate = match cursor.ordinate {
         None => None,
-        Some(text) => Some(
-            text.parse().map_err(|_| Error::Invalid(format!("ordinate `{text}` of a cursor is not a decimal number")))?,
-        ),
+        Some(text) => Some(text.parse().map_err(|_| {
+            Error::Invalid(format!(
+                "ordinate `{text}` of a cursor is not a decimal number"
+            ))
+        })?),
     };
-    Ok(PlacePrefix { timestamp: cursor.timestamp, ordinate, cron: cursor.cron })
+    Ok(PlacePrefix {
+        timestamp: cursor.timestamp,
+        ordinate,
+        cron: cursor.cron,
+    })
 }
 
-async fn wait(flow: Flow<Arc<Outcome>>, busy_after: Option<Duration>) -> Result<Reply<Outcome>, Error> {
+async fn wait(
+    flow: Flow<Arc<Outcome>>,
+    busy_after: Option<Duration>,
+) -> Result<Reply<Outcome>, Error> {
     let done = match busy_after {
         None => flow.await,
         Some(patience) => match tokio::time::timeout(patience, flow).await {
@@ -494,3 +546,6 @@ async fn wait(flow: Flow<Arc<Outcome>>, busy_after: Option<Duration>) -> Result<
 fn mixed_up() -> Error {
     Error::Internal("a process gave another kind of answer than was asked for".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

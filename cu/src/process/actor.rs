@@ -55,7 +55,11 @@ pub(super) struct View {
 
 impl Default for View {
     fn default() -> Self {
-        Self { running: AtomicBool::new(false), nonce: AtomicI64::new(-1), remaining: AtomicU64::new(0) }
+        Self {
+            running: AtomicBool::new(false),
+            nonce: AtomicI64::new(-1),
+            remaining: AtomicU64::new(0),
+        }
     }
 }
 
@@ -63,7 +67,17 @@ impl View {
     /// Nonce that a running stream has reached, if one runs and has reached any.
     pub(super) fn running_at(&self) -> Option<u64> {
         let running = self.running.load(Ordering::Acquire);
-        u64::try_from(self.nonce.load(Ordering::Acquire)).ok().filter(|_| running)
+        u64::try_from(self.nonce.load(Ordering::Acquire))
+            .ok()
+            .filter(|_| running)
+    }
+
+    fn reached(&self, state: &State) {
+        let nonce = state
+            .nonce()
+            .and_then(|nonce| i64::try_from(nonce).ok())
+            .unwrap_or(-1);
+        self.nonce.store(nonce, Ordering::Release);
     }
 }
 
@@ -110,7 +124,11 @@ impl Actor {
     /// wrote to it meanwhile.
     pub(super) async fn run(mut self, leave: impl Fn() + Send) {
         loop {
-            let patience = if self.state.is_some() { self.shared.limits.idle_ttl } else { LINGER };
+            let patience = if self.state.is_some() {
+                self.shared.limits.idle_ttl
+            } else {
+                LINGER
+            };
             let mail = tokio::select! {
                 mail = tokio::time::timeout(patience, self.mail.recv()) => mail,
                 () = stopped(&mut self.stopping) => break,
@@ -156,13 +174,18 @@ impl Actor {
         };
         self.collect(None);
         self.settle(Next::Unknown).await;
-        let Some(end) = self.waiters.iter().map(|w| w.goal.end()).max_by(farther) else { return };
+        let Some(end) = self.waiters.iter().map(|w| w.goal.end()).max_by(farther) else {
+            return;
+        };
         self.waiters.iter_mut().for_each(|w| w.aboard = true);
         let start = match self.state.as_ref().and_then(|s| s.checkpoint.clone()) {
             Some(checkpoint) => Start::After(checkpoint),
             None => Start::Cold,
         };
-        let entries = self.shared.source.entries(Arc::clone(&ground.process), start, end.clone());
+        let entries = self
+            .shared
+            .source
+            .entries(Arc::clone(&ground.process), start, end.clone());
         self.view.running.store(true, Ordering::Release);
         let outcome = self.follow(&ground, Feed::open(entries), &end).await;
         self.view.running.store(false, Ordering::Release);
@@ -172,7 +195,12 @@ impl Actor {
         }
     }
 
-    async fn follow(&mut self, ground: &Arc<Ground>, mut feed: Feed, end: &End) -> Result<(), Error> {
+    async fn follow(
+        &mut self,
+        ground: &Arc<Ground>,
+        mut feed: Feed,
+        end: &End,
+    ) -> Result<(), Error> {
         let mut ahead: VecDeque<Entry> = VecDeque::new();
         let mut fault = None;
         let mut over = false;
@@ -223,17 +251,31 @@ impl Actor {
         ahead: &mut VecDeque<Entry>,
         progress: &mut Progress,
     ) -> Result<(), Error> {
-        let reset = self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
-        let count = if reset { 1 } else { self.unobserved(ground, ahead) };
+        let reset =
+            self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
+        let count = if reset {
+            1
+        } else {
+            self.unobserved(ground, ahead)
+        };
         let rest = ahead.split_off(count);
         let entries = std::mem::replace(ahead, rest);
-        let first = if reset { Some(first_message(&self.shared, ground).await?) } else { None };
+        let first = if reset {
+            Some(first_message(&self.shared, ground).await?)
+        } else {
+            None
+        };
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
         let job = {
-            let (ground, keeper, state) = (Arc::clone(ground), self.shared.keeper.clone(), self.state.take());
-            move || turn(&ground, &keeper, state, entries, first)
+            let (ground, keeper, state) = (
+                Arc::clone(ground),
+                self.shared.keeper.clone(),
+                self.state.take(),
+            );
+            let view = Arc::clone(&self.view);
+            move || turn(&ground, &keeper, state, entries, first, &view)
         };
         let turn = match self.shared.pool.run(job) {
             Ok(done) => done.await,
@@ -252,15 +294,21 @@ impl Actor {
         self.state = turn.state;
         match &self.state {
             Some(state) => {
-                let nonce = state.nonce().and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
-                self.view.nonce.store(nonce, Ordering::Release);
+                self.view.reached(state);
                 self.account(state.instance.resident_bytes(), true);
             }
             None => self.forget_state(),
         }
-        let remaining = ahead.front().and_then(|e| e.remaining.map(|n| n + 1)).unwrap_or(ahead.len() as u64);
+        let remaining = ahead
+            .front()
+            .and_then(|e| e.remaining.map(|n| n + 1))
+            .unwrap_or(ahead.len() as u64);
         self.backlog(remaining);
-        progress.tell(turn.done.len(), self.state.as_ref().and_then(State::nonce), remaining);
+        progress.tell(
+            turn.done.len(),
+            self.state.as_ref().and_then(State::nonce),
+            remaining,
+        );
         self.deliver(&turn.done);
         turn.failure.map_or(Ok(()), Err)
     }
@@ -316,7 +364,9 @@ impl Actor {
 
     /// What is known of a message without evaluating anything.
     fn known(&self, goal: &Goal) -> Result<Option<Verdict>, Error> {
-        let Goal::Message(position) = goal else { return Ok(None) };
+        let Goal::Message(position) = goal else {
+            return Ok(None);
+        };
         let at = |mark: &Mark| mark.is_at(position);
         if let Some(state) = &self.state {
             if position.is_process && state.boot.is_some() {
@@ -326,12 +376,19 @@ impl Actor {
                 return Ok(Some(verdict.clone()));
             }
         }
-        if self.shared.keeper.keep_results { stored(&self.shared, &self.pid, position) } else { Ok(None) }
+        if self.shared.keeper.keep_results {
+            stored(&self.shared, &self.pid, position)
+        } else {
+            Ok(None)
+        }
     }
 
     async fn memory(&mut self) -> Result<Got, Error> {
         let Some(mut state) = self.state.take() else {
-            return Ok(Got::Memory { memory: None, last: None });
+            return Ok(Got::Memory {
+                memory: None,
+                last: None,
+            });
         };
         let copy = self.shared.pool.run(move || {
             let memory = state.instance.has_state().then(|| state.instance.memory());
@@ -345,7 +402,10 @@ impl Actor {
 
     async fn fork(&mut self) -> Result<Got, Error> {
         let (Some(mut state), Some(ground)) = (self.state.take(), self.ground.clone()) else {
-            return Err(Error::Internal(format!("process {} has no state to run on", self.pid)));
+            return Err(Error::Internal(format!(
+                "process {} has no state to run on",
+                self.pid
+            )));
         };
         if let Some((version, fork)) = &self.fork
             && *version == state.version
@@ -371,7 +431,8 @@ impl Actor {
         });
         let version = state.version;
         self.state = Some(state);
-        let fork = fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
+        let fork =
+            fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
         self.fork = Some((version, Arc::downgrade(&fork)));
         Ok(Got::Fork(fork))
     }
@@ -396,9 +457,12 @@ impl Actor {
     fn deliver(&mut self, done: &[(Mark, Verdict)]) {
         for (mark, verdict) in done {
             let here = |w: &Waiter| {
-                w.want == Want::Verdict && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
+                w.want == Want::Verdict
+                    && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
             };
-            let (answered, left) = std::mem::take(&mut self.waiters).into_iter().partition(here);
+            let (answered, left) = std::mem::take(&mut self.waiters)
+                .into_iter()
+                .partition(here);
             self.waiters = left;
             for waiter in answered {
                 let _ = waiter.reply.send(Ok(Got::Verdict(verdict.clone())));
@@ -412,9 +476,17 @@ impl Actor {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.aboard {
                 let what = match &waiter.goal {
-                    Goal::Message(Position { message_id, assignment_id, nonce, .. }) => format!(
+                    Goal::Message(Position {
+                        message_id,
+                        assignment_id,
+                        nonce,
+                        ..
+                    }) => format!(
                         "message {} (nonce {})",
-                        message_id.as_deref().or(assignment_id.as_deref()).unwrap_or("without id"),
+                        message_id
+                            .as_deref()
+                            .or(assignment_id.as_deref())
+                            .unwrap_or("without id"),
                         nonce.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
                     ),
                     goal => format!("{goal:?}"),
@@ -455,7 +527,12 @@ impl Actor {
         let module = self.shared.source.module(&process).await?;
         let program = self.shared.programs.load(&module).await?;
         let environment = environment_json(&process, &module);
-        let ground = Arc::new(Ground { process, module, program, environment });
+        let ground = Arc::new(Ground {
+            process,
+            module,
+            program,
+            environment,
+        });
         self.ground = Some(Arc::clone(&ground));
         Ok(ground)
     }
@@ -471,15 +548,28 @@ impl Actor {
     }
 
     fn account(&self, bytes: u64, busy: bool) {
-        self.shared.budget.holds(&self.pid, bytes, busy, &self.own_mail);
+        self.shared
+            .budget
+            .holds(&self.pid, bytes, busy, &self.own_mail);
     }
 
     fn drop_state(&mut self, why: &str) {
-        let Some(state) = self.state.take() else { return };
-        tracing::info!(process = self.pid, nonce = state.nonce(), why, "process dropped from memory");
+        let Some(state) = self.state.take() else {
+            return;
+        };
+        tracing::info!(
+            process = self.pid,
+            nonce = state.nonce(),
+            why,
+            "process dropped from memory"
+        );
         self.shared.keeper.metrics.processes_dropped.inc();
         // Giving memory back takes a while: not on a thread of the runtime. If the pool is closed it happens here.
-        let _ = self.shared.pool.run(move || drop(state)).map(|done| tokio::spawn(done));
+        let _ = self
+            .shared
+            .pool
+            .run(move || drop(state))
+            .map(|done| tokio::spawn(done));
         self.ground = None;
         self.forget_state();
     }
@@ -493,7 +583,8 @@ impl Actor {
 
     fn backlog(&self, remaining: u64) {
         let before = self.view.remaining.swap(remaining, Ordering::AcqRel);
-        let change = i64::try_from(remaining).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX);
+        let change = i64::try_from(remaining).unwrap_or(i64::MAX)
+            - i64::try_from(before).unwrap_or(i64::MAX);
         self.shared.keeper.metrics.backlog.inc_by(change);
     }
 }
@@ -511,13 +602,14 @@ fn turn(
     state: Option<State>,
     mut entries: VecDeque<Entry>,
     first: Option<Entry>,
+    view: &View,
 ) -> Turn {
     match (first, state) {
         (Some(first), Some(state)) if entries.len() == 1 => {
             let entry = entries.pop_front().expect("there is one");
             evaluate::reset(ground, keeper, state, entry, &first)
         }
-        (_, state) => evaluate::turn(ground, keeper, state, entries),
+        (_, state) => evaluate::turn(ground, keeper, state, entries, |state| view.reached(state)),
     }
 }
 
@@ -531,14 +623,19 @@ async fn first_message(shared: &Shared, ground: &Ground) -> Result<Entry, Error>
         is_process: false,
     };
     let process = Arc::clone(&ground.process);
-    let mut entries = shared.source.entries(process, Start::Cold, End::Message(zero));
+    let mut entries = shared
+        .source
+        .entries(process, Start::Cold, End::Message(zero));
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         if matches!(entry.kind, Kind::Scheduled | Kind::Assignment) {
             return Ok(entry);
         }
     }
-    Err(Error::Upstream(format!("the schedule of process {} has no first message", ground.process.id)))
+    Err(Error::Upstream(format!(
+        "the schedule of process {} has no first message",
+        ground.process.id
+    )))
 }
 
 fn is_reset(entry: &Entry, ground: &Ground) -> bool {
@@ -564,10 +661,18 @@ fn take(
 }
 
 /// What the store says about a message.
-pub(super) fn stored(shared: &Shared, pid: &str, position: &Position) -> Result<Option<Verdict>, Error> {
+pub(super) fn stored(
+    shared: &Shared,
+    pid: &str,
+    position: &Position,
+) -> Result<Option<Verdict>, Error> {
     let store = &shared.keeper.store;
     if let (Some(nonce), false) = (position.nonce, position.is_process) {
-        let place = Place { timestamp: position.timestamp, ordinate: nonce, cron: None };
+        let place = Place {
+            timestamp: position.timestamp,
+            ordinate: nonce,
+            cron: None,
+        };
         if let Some(row) = store.row(pid, &place)? {
             return Ok(Some(Verdict::Evaluated(Arc::new(row.outcome))));
         }
@@ -575,12 +680,17 @@ pub(super) fn stored(shared: &Shared, pid: &str, position: &Position) -> Result<
     let ids = if position.is_process {
         [Some(pid), None]
     } else {
-        [position.assignment_id.as_deref(), position.message_id.as_deref()]
+        [
+            position.assignment_id.as_deref(),
+            position.message_id.as_deref(),
+        ]
     };
     for id in ids.into_iter().flatten() {
         // An item may stand in a schedule twice, sent once and assigned later: only the one asked for will do.
         match store.named(pid, id)? {
-            Some(known) if position.is_process || is_at(&known, position) => return Ok(Some(verdict(known))),
+            Some(known) if position.is_process || is_at(&known, position) => {
+                return Ok(Some(verdict(known)));
+            }
             _ => {}
         }
     }
@@ -592,7 +702,8 @@ fn is_at(known: &Known, position: &Position) -> bool {
         Known::Evaluated(row) => &row.place,
         Known::Skipped(place) => place,
     };
-    place.timestamp == position.timestamp && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
+    place.timestamp == position.timestamp
+        && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
 }
 
 pub(super) fn verdict(known: Known) -> Verdict {

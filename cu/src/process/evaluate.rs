@@ -114,7 +114,8 @@ impl Mark {
             _ => {
                 self.timestamp == position.timestamp
                     && (position.message_id.is_some() && self.message_id == position.message_id
-                        || position.assignment_id.is_some() && self.assignment_id == position.assignment_id)
+                        || position.assignment_id.is_some()
+                            && self.assignment_id == position.assignment_id)
             }
         }
     }
@@ -131,14 +132,20 @@ pub(super) struct Turn {
     pub failure: Option<Error>,
 }
 
-/// Evaluates entries until they or the turn's time are used up.
+/// Evaluates entries until they or the turn's time are used up. `passed` hears of each.
 pub(super) fn turn(
     ground: &Ground,
     keeper: &Keeper,
     state: Option<State>,
     entries: VecDeque<Entry>,
+    passed: impl Fn(&State),
 ) -> Turn {
-    let mut turn = Turn { state: None, done: Vec::new(), rest: entries, failure: None };
+    let mut turn = Turn {
+        state: None,
+        done: Vec::new(),
+        rest: entries,
+        failure: None,
+    };
     let mut state = match state.map_or_else(|| State::new(ground), Ok) {
         Ok(state) => state,
         Err(failure) => {
@@ -149,7 +156,11 @@ pub(super) fn turn(
     let began = Instant::now();
     while let Some(entry) = turn.rest.pop_front() {
         match step(ground, keeper, &mut state, &entry, None) {
-            Ok(verdict) => turn.done.push((Mark::of(&entry, &ground.process.id), verdict)),
+            Ok(verdict) => {
+                passed(&state);
+                turn.done
+                    .push((Mark::of(&entry, &ground.process.id), verdict));
+            }
             Err(fault) => {
                 turn.rest.push_front(entry);
                 turn.failure = Some(fault.error);
@@ -169,18 +180,35 @@ pub(super) fn turn(
 
 /// Evaluates an owner's `Reset-Memory`: a new instance runs the first message of the process again, and what that
 /// gives is the result of `entry`.
-pub(super) fn reset(ground: &Ground, keeper: &Keeper, mut state: State, entry: Entry, first: &Entry) -> Turn {
-    let mut turn = Turn { state: None, done: Vec::new(), rest: VecDeque::new(), failure: None };
+pub(super) fn reset(
+    ground: &Ground,
+    keeper: &Keeper,
+    mut state: State,
+    entry: Entry,
+    first: &Entry,
+) -> Turn {
+    let mut turn = Turn {
+        state: None,
+        done: Vec::new(),
+        rest: VecDeque::new(),
+        failure: None,
+    };
     let fresh = match State::new(ground) {
         Ok(fresh) => fresh.instance,
         Err(failure) => {
             turn.rest.push_front(entry);
-            return Turn { state: Some(state), failure: Some(failure), ..turn };
+            return Turn {
+                state: Some(state),
+                failure: Some(failure),
+                ..turn
+            };
         }
     };
     let before = std::mem::replace(&mut state.instance, fresh);
     match step(ground, keeper, &mut state, &entry, Some(first)) {
-        Ok(verdict) => turn.done.push((Mark::of(&entry, &ground.process.id), verdict)),
+        Ok(verdict) => turn
+            .done
+            .push((Mark::of(&entry, &ground.process.id), verdict)),
         Err(fault) => {
             turn.failure = Some(fault.error);
             turn.rest.push_front(entry);
@@ -199,11 +227,17 @@ struct Fault {
 
 impl Fault {
     fn before(error: Error) -> Self {
-        Self { error, state_is_good: true }
+        Self {
+            error,
+            state_is_good: true,
+        }
     }
 
     fn ruined(error: Error) -> Self {
-        Self { error, state_is_good: false }
+        Self {
+            error,
+            state_is_good: false,
+        }
     }
 }
 
@@ -228,7 +262,9 @@ fn step(
     } else {
         let evaluation = run(ground, keeper, state, instead.unwrap_or(entry))?;
         // The state has moved on: if the result cannot be kept, the state must go too, or it could never be had again.
-        let outcome = keeper.keep(pid, entry, place, evaluation).map_err(Fault::ruined)?;
+        let outcome = keeper
+            .keep(pid, entry, place, evaluation)
+            .map_err(Fault::ruined)?;
         state.last = Some(Last {
             timestamp: entry.timestamp,
             ordinate: entry.ordinate.clone(),
@@ -251,7 +287,12 @@ fn step(
     Ok(verdict)
 }
 
-fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Result<Evaluation, Fault> {
+fn run(
+    ground: &Ground,
+    keeper: &Keeper,
+    state: &mut State,
+    entry: &Entry,
+) -> Result<Evaluation, Fault> {
     let pid = ground.process.id.as_str();
     let seed = seed_of(entry, pid);
     let call = Call {
@@ -266,7 +307,12 @@ fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Re
     match catch_unwind(AssertUnwindSafe(|| instance.evaluate(&call))) {
         Ok(Ok(evaluation)) => {
             if let Some(thrown) = &evaluation.thrown {
-                tracing::debug!(process = pid, message = entry.name, thrown, "evaluation threw");
+                tracing::debug!(
+                    process = pid,
+                    message = entry.name,
+                    thrown,
+                    "evaluation threw"
+                );
             }
             Ok(evaluation)
         }
@@ -275,12 +321,20 @@ fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Re
                 keeper.metrics.time_limits_hit.inc();
             }
             tracing::warn!(process = pid, message = entry.name, %error, "evaluation failed");
-            Err(Fault::before(engine_error(error, &format!("message {} of process {pid}", entry.name))))
+            Err(Fault::before(engine_error(
+                error,
+                &format!("message {} of process {pid}", entry.name),
+            )))
         }
         Err(panic) => {
             let text = panic_text(panic);
             keeper.metrics.panics.inc();
-            tracing::error!(process = pid, message = entry.name, text, "evaluation panicked; the process is dropped");
+            tracing::error!(
+                process = pid,
+                message = entry.name,
+                text,
+                "evaluation panicked; the process is dropped"
+            );
             Err(Fault::ruined(Error::Internal(format!(
                 "evaluation of message {} of process {pid} ended in a fault of this unit: {text}",
                 entry.name
@@ -293,7 +347,9 @@ fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Re
 pub(crate) fn engine_error(error: lockstep_jit::Error, what: &str) -> Error {
     match error {
         lockstep_jit::Error::Module(_) => Error::Unprocessable(error.to_string()),
-        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => Error::Internal(format!("{what}: {error}")),
+        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => {
+            Error::Internal(format!("{what}: {error}"))
+        }
     }
 }
 
@@ -302,23 +358,36 @@ fn seed_of(entry: &Entry, pid: &str) -> String {
     match (&entry.message_id, &entry.cron) {
         (Some(id), None) => id.clone(),
         (_, cron) => {
-            format!("{pid},{},{},{}", entry.timestamp, entry.ordinate, cron.as_deref().unwrap_or_default())
+            format!(
+                "{pid},{},{},{}",
+                entry.timestamp,
+                entry.ordinate,
+                cron.as_deref().unwrap_or_default()
+            )
         }
     }
 }
 
 fn place_of(entry: &Entry) -> Result<Place, Error> {
     let ordinate = entry.ordinate.parse().map_err(|_| {
-        Error::Upstream(format!("ordinate `{}` of message {} is not a number", entry.ordinate, entry.name))
+        Error::Upstream(format!(
+            "ordinate `{}` of message {} is not a number",
+            entry.ordinate, entry.name
+        ))
     })?;
-    Ok(Place { timestamp: entry.timestamp, ordinate, cron: entry.cron.clone() })
+    Ok(Place {
+        timestamp: entry.timestamp,
+        ordinate,
+        cron: entry.cron.clone(),
+    })
 }
 
 impl Keeper {
     /// A repeated message is one whose content was scheduled before: same process, same epoch, smaller nonce. That rule
     /// gives the same answer however often a schedule is replayed.
     fn is_duplicate(&self, pid: &str, entry: &Entry) -> Result<bool, Error> {
-        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce) else {
+        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce)
+        else {
             return Ok(false);
         };
         let seen = self.store.seen(pid, key)?;
@@ -336,13 +405,17 @@ impl Keeper {
         if entry.kind != Kind::Process {
             metrics.evaluations.inc();
             metrics.gas.inc_by(evaluation.gas_spent);
-            metrics.evaluation_seconds.observe(evaluation.elapsed.as_secs_f64());
+            metrics
+                .evaluation_seconds
+                .observe(evaluation.elapsed.as_secs_f64());
             metrics.count_evaluation(entry.kind, &evaluation.outcome);
         }
         // A scheduled message counts as seen under its id, a forwarded one under its content.
         let key = match entry.kind {
             Kind::Cron | Kind::Process => None,
-            Kind::Scheduled | Kind::Assignment => entry.dedup_key.as_deref().or(entry.message_id.as_deref()),
+            Kind::Scheduled | Kind::Assignment => {
+                entry.dedup_key.as_deref().or(entry.message_id.as_deref())
+            }
         };
         if !entry.store || !self.keep_results {
             if let (Some(key), Some(epoch), Some(nonce)) = (key, entry.epoch, entry.nonce) {
@@ -354,7 +427,10 @@ impl Keeper {
             place,
             message_id: entry.message_id.clone(),
             assignment_id: entry.assignment_id.clone(),
-            deep_hash: entry.dedup_key.clone().filter(|_| entry.kind == Kind::Scheduled),
+            deep_hash: entry
+                .dedup_key
+                .clone()
+                .filter(|_| entry.kind == Kind::Scheduled),
             nonce: entry.nonce,
             epoch: entry.epoch,
             block_height: entry.block_height,
@@ -392,7 +468,14 @@ impl State {
                 )));
             }
         };
-        Ok(Self { instance, checkpoint: None, last: None, boot: None, recent: VecDeque::new(), version: 0 })
+        Ok(Self {
+            instance,
+            checkpoint: None,
+            last: None,
+            boot: None,
+            recent: VecDeque::new(),
+            version: 0,
+        })
     }
 
     /// Nonce of the last scheduled entry behind this state.
@@ -402,6 +485,8 @@ impl State {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -22,7 +22,11 @@ pub trait Source: Send + Sync + 'static {
     /// The module's bytes.
     fn module_bytes<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Arc<[u8]>, Error>>;
     /// Where a message stands.
-    fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>>;
+    fn locate<'a>(
+        &'a self,
+        process: &'a Process,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Position, Error>>;
     /// Looks for an id that its scheduler does not resolve.
     fn find<'a>(
         &'a self,
@@ -55,7 +59,11 @@ impl Source for Upstream {
         Box::pin(Self::module_bytes(self, id))
     }
 
-    fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>> {
+    fn locate<'a>(
+        &'a self,
+        process: &'a Process,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Position, Error>> {
         Box::pin(self.locate_message(process, uid))
     }
 
