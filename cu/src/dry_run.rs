@@ -40,9 +40,12 @@ pub(crate) struct DryRuns {
     fork_ttl: Duration,
     fork_bytes_max: u64,
     answer_ttl: Duration,
-    forks: Mutex<HashMap<(String, Option<String>), Kept<Arc<Fork>>>>,
+    forks: Mutex<Forks>,
     answers: Mutex<Answers>,
 }
+
+/// By process, and by the message they were asked for at.
+type Forks = HashMap<(String, Option<String>), Kept<Arc<Fork>>>;
 
 struct Kept<T> {
     value: T,

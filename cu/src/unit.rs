@@ -1,8 +1,6 @@
 //! The face of the compute unit: what the outside may ask of it.
 
 use std::{
-    collections::HashMap,
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +23,7 @@ use crate::{
         pool::closing,
         source::Source,
     },
-    schedule::{Position, Process, Start, Upstream},
+    schedule::Upstream,
     store::{PlacePrefix, Query, Store},
 };
 

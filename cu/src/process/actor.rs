@@ -6,10 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use tokio::sync::{mpsc, watch};
@@ -21,6 +18,8 @@ use super::{
     pool::{Lost, Refused, closing},
     progress::Progress,
     source::Feed,
+    stuck::Stuck,
+    view::View,
 };
 use crate::{
     Error,
@@ -44,56 +43,21 @@ pub(super) enum Mail {
     Leave,
 }
 
-/// What an actor shows of itself while it works.
-#[derive(Debug)]
-pub(super) struct View {
-    running: AtomicBool,
-    /// Nonce of the last scheduled entry evaluated; -1: none.
-    nonce: AtomicI64,
-    remaining: AtomicU64,
-}
-
-impl Default for View {
-    fn default() -> Self {
-        Self {
-            running: AtomicBool::new(false),
-            nonce: AtomicI64::new(-1),
-            remaining: AtomicU64::new(0),
-        }
-    }
-}
-
-impl View {
-    /// Nonce that a running stream has reached, if one runs and has reached any.
-    pub(super) fn running_at(&self) -> Option<u64> {
-        let running = self.running.load(Ordering::Acquire);
-        u64::try_from(self.nonce.load(Ordering::Acquire))
-            .ok()
-            .filter(|_| running)
-    }
-
-    fn reached(&self, state: &State) {
-        let nonce = state
-            .nonce()
-            .and_then(|nonce| i64::try_from(nonce).ok())
-            .unwrap_or(-1);
-        self.nonce.store(nonce, Ordering::Release);
-    }
-}
-
 pub(super) struct Actor {
-    pid: String,
-    shared: Arc<Shared>,
+    pub(super) pid: String,
+    pub(super) shared: Arc<Shared>,
     mail: mpsc::Receiver<Mail>,
     own_mail: mpsc::WeakSender<Mail>,
     stopping: watch::Receiver<bool>,
     view: Arc<View>,
-    ground: Option<Arc<Ground>>,
-    state: Option<State>,
-    fork: Option<(u64, Weak<Fork>)>,
+    pub(super) ground: Option<Arc<Ground>>,
+    pub(super) state: Option<State>,
+    pub(super) fork: Option<(u64, Weak<Fork>)>,
     waiters: Vec<Waiter>,
     /// For the next stream.
     later: Vec<Waiter>,
+    /// The message that ran out of time last, if the process still stands before it.
+    stuck: Option<Stuck>,
 }
 
 impl Actor {
@@ -117,6 +81,7 @@ impl Actor {
             fork: None,
             waiters: Vec::new(),
             later: Vec::new(),
+            stuck: None,
         }
     }
 
@@ -156,8 +121,8 @@ impl Actor {
                 self.waiters.push(waiter);
             }
         }
-        for waiter in self.waiters.drain(..).filter(|_| stopping) {
-            let _ = waiter.reply.send(Err(closing()));
+        if stopping {
+            refuse(std::mem::take(&mut self.waiters), &closing());
         }
         // Whoever is left unanswered here asks again, and finds the next actor.
     }
@@ -167,6 +132,17 @@ impl Actor {
         self.settle(Next::Unknown).await;
         if self.waiters.is_empty() {
             return;
+        }
+        if let Some(stuck) = self.stuck.as_ref().filter(|stuck| stuck.holds()) {
+            let behind = |w: &Waiter| stuck.is_before(&w.goal);
+            let (held_back, free) = std::mem::take(&mut self.waiters)
+                .into_iter()
+                .partition(behind);
+            self.waiters = free;
+            refuse(held_back, &stuck.error());
+            if self.waiters.is_empty() {
+                return;
+            }
         }
         let ground = match self.ground().await {
             Ok(ground) => ground,
@@ -186,9 +162,9 @@ impl Actor {
             .shared
             .source
             .entries(Arc::clone(&ground.process), start, end.clone());
-        self.view.running.store(true, Ordering::Release);
+        self.view.runs(true);
         let outcome = self.follow(&ground, Feed::open(entries), &end).await;
-        self.view.running.store(false, Ordering::Release);
+        self.view.runs(false);
         self.backlog(0);
         if let Err(error) = outcome {
             self.fail(&error);
@@ -310,7 +286,24 @@ impl Actor {
             remaining,
         );
         self.deliver(&turn.done);
-        turn.failure.map_or(Ok(()), Err)
+        if !turn.done.is_empty() {
+            self.stuck = None;
+        }
+        let Some(failure) = turn.failure else {
+            return Ok(());
+        };
+        if failure.out_of_time
+            && let Some(entry) = ahead.front()
+        {
+            let before = self.stuck.take();
+            self.stuck = Some(Stuck::at(
+                entry,
+                failure.error.clone(),
+                self.shared.keeper.time_limit,
+                before,
+            ));
+        }
+        Err(failure.error)
     }
 
     /// How many of the entries ahead can be evaluated in one go: up to where a waiter wants to look at the process.
@@ -383,76 +376,6 @@ impl Actor {
         }
     }
 
-    async fn memory(&mut self) -> Result<Got, Error> {
-        let Some(mut state) = self.state.take() else {
-            return Ok(Got::Memory {
-                memory: None,
-                last: None,
-            });
-        };
-        let copy = self.shared.pool.run(move || {
-            let memory = state.instance.has_state().then(|| state.instance.memory());
-            (state, memory)
-        });
-        let (state, memory) = self.lent(copy, "copying the memory").await?;
-        let last = state.last.clone();
-        self.state = Some(state);
-        Ok(Got::Memory { memory, last })
-    }
-
-    async fn fork(&mut self) -> Result<Got, Error> {
-        let (Some(mut state), Some(ground)) = (self.state.take(), self.ground.clone()) else {
-            return Err(Error::Internal(format!(
-                "process {} has no state to run on",
-                self.pid
-            )));
-        };
-        if let Some((version, fork)) = &self.fork
-            && *version == state.version
-            && let Some(fork) = fork.upgrade()
-        {
-            self.state = Some(state);
-            return Ok(Got::Fork(fork));
-        }
-        let copy = self.shared.pool.run(move || {
-            let fork = state.instance.fork();
-            (state, fork)
-        });
-        let (state, forked) = self.lent(copy, "copying").await?;
-        let fork = forked.map(|instance| {
-            Arc::new(Fork {
-                bytes: instance.resident_bytes(),
-                instance: Mutex::new(instance),
-                environment: ground.environment.clone(),
-                gas_limit: ground.module.gas_limit,
-                last: state.last.clone(),
-                nonce: state.nonce(),
-            })
-        });
-        let version = state.version;
-        self.state = Some(state);
-        let fork =
-            fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
-        self.fork = Some((version, Arc::downgrade(&fork)));
-        Ok(Got::Fork(fork))
-    }
-
-    /// Waits for work that holds the state. If it does not bring it back, the process is no longer in memory.
-    async fn lent<T>(
-        &mut self,
-        work: Result<impl Future<Output = Result<T, Lost>>, Refused>,
-        what: &str,
-    ) -> Result<T, Error> {
-        let done = match work {
-            Ok(work) => work.await,
-            Err(Refused::Closed | Refused::Full) => Err(Lost::Closed),
-        };
-        done.map_err(|lost| {
-            self.forget_state();
-            lost.into_error(&format!("{what} of process {}", self.pid))
-        })
-    }
-
     /// Answers the waiters whose messages were evaluated in a turn.
     fn deliver(&mut self, done: &[(Mark, Verdict)]) {
         for (mark, verdict) in done {
@@ -514,9 +437,7 @@ impl Actor {
     }
 
     fn fail(&mut self, error: &Error) {
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.reply.send(Err(error.clone()));
-        }
+        refuse(std::mem::take(&mut self.waiters), error);
     }
 
     async fn ground(&mut self) -> Result<Arc<Ground>, Error> {
@@ -574,18 +495,23 @@ impl Actor {
         self.forget_state();
     }
 
-    fn forget_state(&mut self) {
+    pub(super) fn forget_state(&mut self) {
         self.state = None;
         self.fork = None;
-        self.view.nonce.store(-1, Ordering::Release);
+        self.view.gone();
         self.shared.budget.released(&self.pid);
     }
 
     fn backlog(&self, remaining: u64) {
-        let before = self.view.remaining.swap(remaining, Ordering::AcqRel);
-        let change = i64::try_from(remaining).unwrap_or(i64::MAX)
-            - i64::try_from(before).unwrap_or(i64::MAX);
+        let change = self.view.waits(remaining);
         self.shared.keeper.metrics.backlog.inc_by(change);
+    }
+}
+
+fn refuse(waiters: Vec<Waiter>, error: &Error) {
+    for waiter in waiters {
+        // The one who asked may have gone.
+        let _ = waiter.reply.send(Err(error.clone()));
     }
 }
 

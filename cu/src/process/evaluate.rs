@@ -129,7 +129,22 @@ pub(super) struct Turn {
     /// Not reached in this turn.
     pub rest: VecDeque<Entry>,
     /// Why `rest` begins with an entry that could not be evaluated.
-    pub failure: Option<Error>,
+    pub failure: Option<Failure>,
+}
+
+/// Why an entry could not be evaluated.
+pub(super) struct Failure {
+    pub error: Error,
+    pub out_of_time: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            out_of_time: false,
+        }
+    }
 }
 
 /// Evaluates entries until they or the turn's time are used up. `passed` hears of each.
@@ -149,7 +164,7 @@ pub(super) fn turn(
     let mut state = match state.map_or_else(|| State::new(ground), Ok) {
         Ok(state) => state,
         Err(failure) => {
-            turn.failure = Some(failure);
+            turn.failure = Some(failure.into());
             return turn;
         }
     };
@@ -163,7 +178,7 @@ pub(super) fn turn(
             }
             Err(fault) => {
                 turn.rest.push_front(entry);
-                turn.failure = Some(fault.error);
+                turn.failure = Some(fault.failure);
                 if fault.state_is_good {
                     turn.state = Some(state);
                 }
@@ -199,7 +214,7 @@ pub(super) fn reset(
             turn.rest.push_front(entry);
             return Turn {
                 state: Some(state),
-                failure: Some(failure),
+                failure: Some(failure.into()),
                 ..turn
             };
         }
@@ -210,7 +225,7 @@ pub(super) fn reset(
             .done
             .push((Mark::of(&entry, &ground.process.id), verdict)),
         Err(fault) => {
-            turn.failure = Some(fault.error);
+            turn.failure = Some(fault.failure);
             turn.rest.push_front(entry);
             state.instance = before;
         }
@@ -220,7 +235,7 @@ pub(super) fn reset(
 }
 
 struct Fault {
-    error: Error,
+    failure: Failure,
     /// Whether the state is that before the entry; otherwise it must not be used again.
     state_is_good: bool,
 }
@@ -228,14 +243,14 @@ struct Fault {
 impl Fault {
     fn before(error: Error) -> Self {
         Self {
-            error,
+            failure: error.into(),
             state_is_good: true,
         }
     }
 
     fn ruined(error: Error) -> Self {
         Self {
-            error,
+            failure: error.into(),
             state_is_good: false,
         }
     }
@@ -317,14 +332,16 @@ fn run(
             Ok(evaluation)
         }
         Ok(Err(error)) => {
-            if matches!(error, lockstep_jit::Error::Timeout(_)) {
+            tracing::warn!(process = pid, message = entry.name, %error, "evaluation failed");
+            let out_of_time = matches!(error, lockstep_jit::Error::Timeout(_));
+            if out_of_time {
                 keeper.metrics.time_limits_hit.inc();
             }
-            tracing::warn!(process = pid, message = entry.name, %error, "evaluation failed");
-            Err(Fault::before(engine_error(
-                error,
-                &format!("message {} of process {pid}", entry.name),
-            )))
+            let error = engine_error(error, &format!("message {} of process {pid}", entry.name));
+            Err(Fault {
+                failure: Failure { error, out_of_time },
+                state_is_good: true,
+            })
         }
         Err(panic) => {
             let text = panic_text(panic);
@@ -445,8 +462,8 @@ impl Keeper {
                     process = pid,
                     message = entry.name,
                     nonce = entry.nonce,
-                    kept = ?kept.outcome,
-                    second = ?row.outcome,
+                    kept = excerpt(&kept.outcome),
+                    second = excerpt(&row.outcome),
                     "the same message gave another result than before; the first one stays"
                 );
                 Ok(Arc::new(kept.outcome))
@@ -482,6 +499,15 @@ impl State {
     pub(super) fn nonce(&self) -> Option<u64> {
         self.checkpoint.as_ref().and_then(|c| c.boundary().nonce)
     }
+}
+
+/// Enough of an outcome to see in a log what differs.
+fn excerpt(outcome: &Outcome) -> String {
+    const CHARACTERS_MAX: usize = 2000;
+    format!("{outcome:?}")
+        .chars()
+        .take(CHARACTERS_MAX)
+        .collect()
 }
 
 fn now_ms() -> u64 {

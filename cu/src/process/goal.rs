@@ -60,8 +60,6 @@ pub struct Fork {
     pub gas_limit: u64,
     /// The last entry behind it.
     pub last: Option<Last>,
-    /// Nonce of the last scheduled entry behind it.
-    pub nonce: Option<u64>,
     /// Host memory it holds, bytes.
     pub bytes: u64,
 }

@@ -2,6 +2,7 @@
 
 mod actor;
 mod budget;
+mod capture;
 mod evaluate;
 mod goal;
 pub(crate) mod in_flight;
@@ -9,6 +10,8 @@ pub(crate) mod pool;
 mod programs;
 mod progress;
 pub(crate) mod source;
+mod stuck;
+mod view;
 
 use std::{
     sync::{
@@ -30,15 +33,16 @@ use crate::{
     schedule::Position,
     store::{Known, Store},
 };
-use actor::{Actor, MAILBOX_MAX, Mail, View};
+use actor::{Actor, MAILBOX_MAX, Mail};
 use budget::Budget;
 use evaluate::Keeper;
-pub(crate) use evaluate::{Last, Verdict, engine_error};
+pub(crate) use evaluate::{Verdict, engine_error};
 use goal::Waiter;
 pub(crate) use goal::{Fork, Goal, Got, Want};
 use pool::{Pool, closing};
 use programs::Programs;
 use source::Source;
+use view::View;
 
 /// What all actors share.
 struct Shared {

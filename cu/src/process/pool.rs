@@ -6,7 +6,6 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,7 +22,6 @@ type Work = Box<dyn FnOnce() + Send>;
 /// A fixed number of threads and one queue.
 pub struct Pool {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -103,23 +101,16 @@ impl Pool {
             tasks: metrics.worker_tasks.clone(),
             running: metrics.evaluations_running.clone(),
         });
-        let pool = Self {
-            shared,
-            threads: Mutex::default(),
-        };
+        let pool = Self { shared };
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&pool.shared);
-            let handle = std::thread::Builder::new()
+            std::thread::Builder::new()
                 .name(format!("{name}-{number}"))
                 .stack_size(STACK_BYTES)
                 .spawn(move || shared.work())
                 .map_err(|e| {
                     Error::Internal(format!("cannot start a thread that evaluates: {e}"))
                 })?;
-            pool.threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(handle);
         }
         Ok(pool)
     }
@@ -167,15 +158,6 @@ impl Pool {
             .tasks
             .dec_by(i64::try_from(dropped.len()).unwrap_or(i64::MAX));
         self.shared.wake.notify_all();
-    }
-
-    /// Whether every thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .all(JoinHandle::is_finished)
     }
 }
 
@@ -305,8 +287,8 @@ mod tests {
         assert_eq!(pool.run(|| 3).err(), Some(Refused::Closed));
         release.send(()).unwrap();
         assert_eq!(first.await, Ok(true));
-        while !pool.is_finished() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while Arc::strong_count(&pool.shared) > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

@@ -34,6 +34,8 @@ const CRON: u8 = 1;
 const FIXED_BYTES: usize = 8 + 8 + 1;
 /// Process ids are 43 characters; anything near this bound is not one.
 const ID_BYTES_MAX: usize = 1024;
+/// `Cron-Interval` tags are a few characters; the database takes keys of up to 64 KiB.
+const CRON_BYTES_MAX: usize = 16 << 10;
 
 impl Place {
     /// The part of a key that follows the process.
@@ -82,6 +84,15 @@ pub(super) fn process(id: &str) -> Result<Vec<u8>, Error> {
 
 /// Key of a row.
 pub(super) fn row(process_id: &str, place: &Place) -> Result<Vec<u8>, Error> {
+    if place
+        .cron
+        .as_ref()
+        .is_some_and(|cron| cron.len() > CRON_BYTES_MAX)
+    {
+        return Err(Error::Invalid(format!(
+            "an interval of a cron is longer than {CRON_BYTES_MAX} bytes"
+        )));
+    }
     let mut key = process(process_id)?;
     key.extend_from_slice(&place.encode());
     Ok(key)
@@ -102,6 +113,15 @@ pub(super) fn named(process_id: &str, name: &str) -> Result<Vec<u8>, Error> {
 
 impl PlacePrefix {
     fn write(&self, process_id: &str) -> Result<Vec<u8>, Error> {
+        if self
+            .cron
+            .as_ref()
+            .is_some_and(|cron| cron.len() > CRON_BYTES_MAX)
+        {
+            return Err(Error::Invalid(format!(
+                "a cron longer than {CRON_BYTES_MAX} bytes is in no cursor"
+            )));
+        }
         let mut key = process(process_id)?;
         key.extend_from_slice(&self.timestamp.to_be_bytes());
         if let Some(ordinate) = self.ordinate {

@@ -61,15 +61,20 @@ pub enum Known {
 /// A scheduled message that the protocol skips.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate<'a> {
+    /// Where it stands.
     pub place: &'a Place,
+    /// Id of its data item.
     pub message_id: Option<&'a str>,
+    /// Id of its assignment.
     pub assignment_id: Option<&'a str>,
 }
 
 /// The first time something was scheduled on a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// The schedule's epoch.
     pub epoch: u64,
+    /// Its slot.
     pub nonce: u64,
 }
 
@@ -328,7 +333,7 @@ impl Store {
 
 /// Byte-for-byte comparison: equal values may still differ in the order of their keys.
 fn text_of(outcome: &Outcome) -> Vec<u8> {
-    serde_json::to_vec(&row::outcome_to_json(outcome))
+    serde_json::to_vec(&row::Members::of(outcome))
         .expect("a JSON value with text keys always serialises")
 }
 

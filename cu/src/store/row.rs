@@ -1,6 +1,7 @@
 //! One evaluation as it lies in the store.
 
 use lockstep_jit::Outcome;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Place;
@@ -35,27 +36,73 @@ const LAYOUT: u8 = 1;
 /// are at least 2 MiB.
 const DEPTH_MAX: usize = 1024;
 
+/// A row's value as it is written. Absent members are left out; a member that is `null` is written as such.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignment_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deep_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    block_height: u64,
+    evaluated_at: u64,
+    output: Members<'a>,
+}
+
+/// An outcome as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Members<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignments: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spawns: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patches: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas_used: Option<u64>,
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn of(outcome: &'a Outcome) -> Self {
+        Self {
+            messages: outcome.messages.as_ref(),
+            assignments: outcome.assignments.as_ref(),
+            spawns: outcome.spawns.as_ref(),
+            output: outcome.output.as_ref(),
+            patches: outcome.patches.as_ref(),
+            error: outcome.error.as_ref(),
+            gas_used: outcome.gas_used,
+        }
+    }
+}
+
 impl Row {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut row = Map::new();
-        let mut put = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                row.insert(name.to_owned(), value);
-            }
+        let written = Written {
+            message_id: self.message_id.as_deref(),
+            assignment_id: self.assignment_id.as_deref(),
+            deep_hash: self.deep_hash.as_deref(),
+            nonce: self.nonce,
+            epoch: self.epoch,
+            block_height: self.block_height,
+            evaluated_at: self.evaluated_at,
+            output: Members::of(&self.outcome),
         };
-        put("messageId", self.message_id.clone().map(Value::from));
-        put("assignmentId", self.assignment_id.clone().map(Value::from));
-        put("deepHash", self.deep_hash.clone().map(Value::from));
-        put("nonce", self.nonce.map(Value::from));
-        put("epoch", self.epoch.map(Value::from));
-        put("blockHeight", Some(self.block_height.into()));
-        put("evaluatedAt", Some(self.evaluated_at.into()));
-        put(
-            "output",
-            Some(Value::Object(outcome_to_json(&self.outcome))),
-        );
         let mut bytes = vec![LAYOUT];
-        serde_json::to_writer(&mut bytes, &row)
+        serde_json::to_writer(&mut bytes, &written)
             .expect("a JSON value with text keys always serialises");
         bytes
     }
@@ -91,28 +138,6 @@ impl Row {
             evaluated_at,
         })
     }
-}
-
-/// Members that are absent stay absent; a member that is `null` stays `null`.
-pub(super) fn outcome_to_json(outcome: &Outcome) -> Map<String, Value> {
-    let mut out = Map::new();
-    let members = [
-        ("Messages", &outcome.messages),
-        ("Assignments", &outcome.assignments),
-        ("Spawns", &outcome.spawns),
-        ("Output", &outcome.output),
-        ("Patches", &outcome.patches),
-        ("Error", &outcome.error),
-    ];
-    for (name, value) in members {
-        if let Some(value) = value {
-            out.insert(name.to_owned(), value.clone());
-        }
-    }
-    if let Some(gas) = outcome.gas_used {
-        out.insert("GasUsed".to_owned(), gas.into());
-    }
-    out
 }
 
 fn outcome_from_json(mut json: Map<String, Value>) -> Option<Outcome> {

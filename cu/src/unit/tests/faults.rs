@@ -26,14 +26,41 @@ async fn a_time_out_names_the_message_keeps_the_state_and_is_tried_again() {
 async fn a_message_that_always_times_out_hurts_what_is_behind_it_only() {
     let world = World::new().await;
     world.network.spawn("p", &["inc", "timeout", "inc"]);
-    for _ in 0..2 {
-        assert!(matches!(
-            world.result("p", &message_id("p", 3)).await,
-            Err(Error::Internal(_))
-        ));
+    for tried in [1, 2, 2, 2] {
+        let Err(Error::Internal(text)) = world.result("p", &message_id("p", 3)).await else {
+            panic!()
+        };
+        assert!(text.contains(&message_id("p", 2)), "{text}");
+        // After the second time in a row it has to wait; the error says so.
+        assert_eq!(world.metrics().time_limits_hit.get(), tried);
     }
     assert_eq!(world.count("p", 1).await, 1);
+    assert_eq!(
+        count_in(
+            &world
+                .unit
+                .state("p", Some(ORIGIN + 15))
+                .await
+                .unwrap()
+                .memory
+        ),
+        1
+    );
     assert_eq!(world.engine.evaluations(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_ran_out_of_time_is_tried_again_after_a_pause() {
+    let world = World::with(|s| s.evaluation_time_limit = Duration::from_millis(50)).await;
+    world.network.spawn("p", &["timeout"]);
+    let uid = message_id("p", 1);
+    for _ in 0..3 {
+        assert!(world.result("p", &uid).await.is_err());
+    }
+    assert_eq!(world.metrics().time_limits_hit.get(), 2);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(world.result("p", &uid).await.is_err());
+    assert_eq!(world.metrics().time_limits_hit.get(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
