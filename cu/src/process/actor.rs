@@ -89,11 +89,7 @@ impl Actor {
     /// wrote to it meanwhile.
     pub(super) async fn run(mut self, leave: impl Fn() + Send) {
         loop {
-            let patience = if self.state.is_some() {
-                self.shared.limits.idle_ttl
-            } else {
-                LINGER
-            };
+            let patience = if self.state.is_some() { self.shared.limits.idle_ttl } else { LINGER };
             let mail = tokio::select! {
                 mail = tokio::time::timeout(patience, self.mail.recv()) => mail,
                 () = stopped(&mut self.stopping) => break,
@@ -135,9 +131,7 @@ impl Actor {
         }
         if let Some(stuck) = self.stuck.as_ref().filter(|stuck| stuck.holds()) {
             let behind = |w: &Waiter| stuck.is_before(&w.goal);
-            let (held_back, free) = std::mem::take(&mut self.waiters)
-                .into_iter()
-                .partition(behind);
+            let (held_back, free) = std::mem::take(&mut self.waiters).into_iter().partition(behind);
             self.waiters = free;
             refuse(held_back, &stuck.error());
             if self.waiters.is_empty() {
@@ -158,10 +152,7 @@ impl Actor {
             Some(checkpoint) => Start::After(checkpoint),
             None => Start::Cold,
         };
-        let entries = self
-            .shared
-            .source
-            .entries(Arc::clone(&ground.process), start, end.clone());
+        let entries = self.shared.source.entries(Arc::clone(&ground.process), start, end.clone());
         self.view.runs(true);
         let outcome = self.follow(&ground, Feed::open(entries), &end).await;
         self.view.runs(false);
@@ -171,12 +162,7 @@ impl Actor {
         }
     }
 
-    async fn follow(
-        &mut self,
-        ground: &Arc<Ground>,
-        mut feed: Feed,
-        end: &End,
-    ) -> Result<(), Error> {
+    async fn follow(&mut self, ground: &Arc<Ground>, mut feed: Feed, end: &End) -> Result<(), Error> {
         let mut ahead: VecDeque<Entry> = VecDeque::new();
         let mut fault = None;
         let mut over = false;
@@ -227,29 +213,16 @@ impl Actor {
         ahead: &mut VecDeque<Entry>,
         progress: &mut Progress,
     ) -> Result<(), Error> {
-        let reset =
-            self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
-        let count = if reset {
-            1
-        } else {
-            self.unobserved(ground, ahead)
-        };
+        let reset = self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
+        let count = if reset { 1 } else { self.unobserved(ground, ahead) };
         let rest = ahead.split_off(count);
         let entries = std::mem::replace(ahead, rest);
-        let first = if reset {
-            Some(first_message(&self.shared, ground).await?)
-        } else {
-            None
-        };
+        let first = if reset { Some(first_message(&self.shared, ground).await?) } else { None };
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
         let job = {
-            let (ground, keeper, state) = (
-                Arc::clone(ground),
-                self.shared.keeper.clone(),
-                self.state.take(),
-            );
+            let (ground, keeper, state) = (Arc::clone(ground), self.shared.keeper.clone(), self.state.take());
             let view = Arc::clone(&self.view);
             move || turn(&ground, &keeper, state, entries, first, &view)
         };
@@ -275,16 +248,9 @@ impl Actor {
             }
             None => self.forget_state(),
         }
-        let remaining = ahead
-            .front()
-            .and_then(|e| e.remaining.map(|n| n + 1))
-            .unwrap_or(ahead.len() as u64);
+        let remaining = ahead.front().and_then(|e| e.remaining.map(|n| n + 1)).unwrap_or(ahead.len() as u64);
         self.backlog(remaining);
-        progress.tell(
-            turn.done.len(),
-            self.state.as_ref().and_then(State::nonce),
-            remaining,
-        );
+        progress.tell(turn.done.len(), self.state.as_ref().and_then(State::nonce), remaining);
         self.deliver(&turn.done);
         if !turn.done.is_empty() {
             self.stuck = None;
@@ -296,12 +262,7 @@ impl Actor {
             && let Some(entry) = ahead.front()
         {
             let before = self.stuck.take();
-            self.stuck = Some(Stuck::at(
-                entry,
-                failure.error.clone(),
-                self.shared.keeper.time_limit,
-                before,
-            ));
+            self.stuck = Some(Stuck::at(entry, failure.error.clone(), self.shared.keeper.time_limit, before));
         }
         Err(failure.error)
     }
@@ -369,23 +330,16 @@ impl Actor {
                 return Ok(Some(verdict.clone()));
             }
         }
-        if self.shared.keeper.keep_results {
-            stored(&self.shared, &self.pid, position)
-        } else {
-            Ok(None)
-        }
+        if self.shared.keeper.keep_results { stored(&self.shared, &self.pid, position) } else { Ok(None) }
     }
 
     /// Answers the waiters whose messages were evaluated in a turn.
     fn deliver(&mut self, done: &[(Mark, Verdict)]) {
         for (mark, verdict) in done {
             let here = |w: &Waiter| {
-                w.want == Want::Verdict
-                    && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
+                w.want == Want::Verdict && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
             };
-            let (answered, left) = std::mem::take(&mut self.waiters)
-                .into_iter()
-                .partition(here);
+            let (answered, left) = std::mem::take(&mut self.waiters).into_iter().partition(here);
             self.waiters = left;
             for waiter in answered {
                 let _ = waiter.reply.send(Ok(Got::Verdict(verdict.clone())));
@@ -399,17 +353,9 @@ impl Actor {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.aboard {
                 let what = match &waiter.goal {
-                    Goal::Message(Position {
-                        message_id,
-                        assignment_id,
-                        nonce,
-                        ..
-                    }) => format!(
+                    Goal::Message(Position { message_id, assignment_id, nonce, .. }) => format!(
                         "message {} (nonce {})",
-                        message_id
-                            .as_deref()
-                            .or(assignment_id.as_deref())
-                            .unwrap_or("without id"),
+                        message_id.as_deref().or(assignment_id.as_deref()).unwrap_or("without id"),
                         nonce.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
                     ),
                     goal => format!("{goal:?}"),
@@ -448,12 +394,7 @@ impl Actor {
         let module = self.shared.source.module(&process).await?;
         let program = self.shared.programs.load(&module).await?;
         let environment = environment_json(&process, &module);
-        let ground = Arc::new(Ground {
-            process,
-            module,
-            program,
-            environment,
-        });
+        let ground = Arc::new(Ground { process, module, program, environment });
         self.ground = Some(Arc::clone(&ground));
         Ok(ground)
     }
@@ -469,28 +410,17 @@ impl Actor {
     }
 
     fn account(&self, bytes: u64, busy: bool) {
-        self.shared
-            .budget
-            .holds(&self.pid, bytes, busy, &self.own_mail);
+        self.shared.budget.holds(&self.pid, bytes, busy, &self.own_mail);
     }
 
     fn drop_state(&mut self, why: &str) {
         let Some(state) = self.state.take() else {
             return;
         };
-        tracing::info!(
-            process = self.pid,
-            nonce = state.nonce(),
-            why,
-            "process dropped from memory"
-        );
+        tracing::info!(process = self.pid, nonce = state.nonce(), why, "process dropped from memory");
         self.shared.keeper.metrics.processes_dropped.inc();
         // Giving memory back takes a while: not on a thread of the runtime. If the pool is closed it happens here.
-        let _ = self
-            .shared
-            .pool
-            .run(move || drop(state))
-            .map(|done| tokio::spawn(done));
+        let _ = self.shared.pool.run(move || drop(state)).map(|done| tokio::spawn(done));
         self.ground = None;
         self.forget_state();
     }
@@ -549,19 +479,14 @@ async fn first_message(shared: &Shared, ground: &Ground) -> Result<Entry, Error>
         is_process: false,
     };
     let process = Arc::clone(&ground.process);
-    let mut entries = shared
-        .source
-        .entries(process, Start::Cold, End::Message(zero));
+    let mut entries = shared.source.entries(process, Start::Cold, End::Message(zero));
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         if matches!(entry.kind, Kind::Scheduled | Kind::Assignment) {
             return Ok(entry);
         }
     }
-    Err(Error::Upstream(format!(
-        "the schedule of process {} has no first message",
-        ground.process.id
-    )))
+    Err(Error::Upstream(format!("the schedule of process {} has no first message", ground.process.id)))
 }
 
 fn is_reset(entry: &Entry, ground: &Ground) -> bool {
@@ -570,12 +495,7 @@ fn is_reset(entry: &Entry, ground: &Ground) -> bool {
         && entry.owner == ground.process.owner
 }
 
-fn take(
-    entry: Option<Result<Entry, Error>>,
-    ahead: &mut VecDeque<Entry>,
-    fault: &mut Option<Error>,
-    over: &mut bool,
-) {
+fn take(entry: Option<Result<Entry, Error>>, ahead: &mut VecDeque<Entry>, fault: &mut Option<Error>, over: &mut bool) {
     match entry {
         Some(Ok(entry)) => ahead.push_back(entry),
         Some(Err(error)) => {
@@ -587,18 +507,10 @@ fn take(
 }
 
 /// What the store says about a message.
-pub(super) fn stored(
-    shared: &Shared,
-    pid: &str,
-    position: &Position,
-) -> Result<Option<Verdict>, Error> {
+pub(super) fn stored(shared: &Shared, pid: &str, position: &Position) -> Result<Option<Verdict>, Error> {
     let store = &shared.keeper.store;
     if let (Some(nonce), false) = (position.nonce, position.is_process) {
-        let place = Place {
-            timestamp: position.timestamp,
-            ordinate: nonce,
-            cron: None,
-        };
+        let place = Place { timestamp: position.timestamp, ordinate: nonce, cron: None };
         if let Some(row) = store.row(pid, &place)? {
             return Ok(Some(Verdict::Evaluated(Arc::new(row.outcome))));
         }
@@ -606,10 +518,7 @@ pub(super) fn stored(
     let ids = if position.is_process {
         [Some(pid), None]
     } else {
-        [
-            position.assignment_id.as_deref(),
-            position.message_id.as_deref(),
-        ]
+        [position.assignment_id.as_deref(), position.message_id.as_deref()]
     };
     for id in ids.into_iter().flatten() {
         // An item may stand in a schedule twice, sent once and assigned later: only the one asked for will do.
@@ -628,8 +537,7 @@ fn is_at(known: &Known, position: &Position) -> bool {
         Known::Evaluated(row) => &row.place,
         Known::Skipped(place) => place,
     };
-    place.timestamp == position.timestamp
-        && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
+    place.timestamp == position.timestamp && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
 }
 
 pub(super) fn verdict(known: Known) -> Verdict {

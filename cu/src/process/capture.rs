@@ -14,10 +14,7 @@ impl Actor {
     /// A copy of the whole memory.
     pub(super) async fn memory(&mut self) -> Result<Got, Error> {
         let Some(mut state) = self.state.take() else {
-            return Ok(Got::Memory {
-                memory: None,
-                last: None,
-            });
+            return Ok(Got::Memory { memory: None, last: None });
         };
         let copy = self.shared.pool.run(move || {
             let memory = state.instance.has_state().then(|| state.instance.memory());
@@ -32,10 +29,7 @@ impl Actor {
     /// An independent process with the same state; the one made last, if nothing was evaluated since.
     pub(super) async fn fork(&mut self) -> Result<Got, Error> {
         let (Some(mut state), Some(ground)) = (self.state.take(), self.ground.clone()) else {
-            return Err(Error::Internal(format!(
-                "process {} has no state to run on",
-                self.pid
-            )));
+            return Err(Error::Internal(format!("process {} has no state to run on", self.pid)));
         };
         if let Some((version, fork)) = &self.fork
             && *version == state.version
@@ -60,8 +54,7 @@ impl Actor {
         });
         let version = state.version;
         self.state = Some(state);
-        let fork =
-            fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
+        let fork = fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
         self.fork = Some((version, Arc::downgrade(&fork)));
         Ok(Got::Fork(fork))
     }

@@ -114,8 +114,7 @@ impl Mark {
             _ => {
                 self.timestamp == position.timestamp
                     && (position.message_id.is_some() && self.message_id == position.message_id
-                        || position.assignment_id.is_some()
-                            && self.assignment_id == position.assignment_id)
+                        || position.assignment_id.is_some() && self.assignment_id == position.assignment_id)
             }
         }
     }
@@ -140,10 +139,7 @@ pub(super) struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self {
-            error,
-            out_of_time: false,
-        }
+        Self { error, out_of_time: false }
     }
 }
 
@@ -155,12 +151,7 @@ pub(super) fn turn(
     entries: VecDeque<Entry>,
     passed: impl Fn(&State),
 ) -> Turn {
-    let mut turn = Turn {
-        state: None,
-        done: Vec::new(),
-        rest: entries,
-        failure: None,
-    };
+    let mut turn = Turn { state: None, done: Vec::new(), rest: entries, failure: None };
     let mut state = match state.map_or_else(|| State::new(ground), Ok) {
         Ok(state) => state,
         Err(failure) => {
@@ -173,8 +164,7 @@ pub(super) fn turn(
         match step(ground, keeper, &mut state, &entry, None) {
             Ok(verdict) => {
                 passed(&state);
-                turn.done
-                    .push((Mark::of(&entry, &ground.process.id), verdict));
+                turn.done.push((Mark::of(&entry, &ground.process.id), verdict));
             }
             Err(fault) => {
                 turn.rest.push_front(entry);
@@ -195,35 +185,18 @@ pub(super) fn turn(
 
 /// Evaluates an owner's `Reset-Memory`: a new instance runs the first message of the process again, and what that
 /// gives is the result of `entry`.
-pub(super) fn reset(
-    ground: &Ground,
-    keeper: &Keeper,
-    mut state: State,
-    entry: Entry,
-    first: &Entry,
-) -> Turn {
-    let mut turn = Turn {
-        state: None,
-        done: Vec::new(),
-        rest: VecDeque::new(),
-        failure: None,
-    };
+pub(super) fn reset(ground: &Ground, keeper: &Keeper, mut state: State, entry: Entry, first: &Entry) -> Turn {
+    let mut turn = Turn { state: None, done: Vec::new(), rest: VecDeque::new(), failure: None };
     let fresh = match State::new(ground) {
         Ok(fresh) => fresh.instance,
         Err(failure) => {
             turn.rest.push_front(entry);
-            return Turn {
-                state: Some(state),
-                failure: Some(failure.into()),
-                ..turn
-            };
+            return Turn { state: Some(state), failure: Some(failure.into()), ..turn };
         }
     };
     let before = std::mem::replace(&mut state.instance, fresh);
     match step(ground, keeper, &mut state, &entry, Some(first)) {
-        Ok(verdict) => turn
-            .done
-            .push((Mark::of(&entry, &ground.process.id), verdict)),
+        Ok(verdict) => turn.done.push((Mark::of(&entry, &ground.process.id), verdict)),
         Err(fault) => {
             turn.failure = Some(fault.failure);
             turn.rest.push_front(entry);
@@ -242,17 +215,11 @@ struct Fault {
 
 impl Fault {
     fn before(error: Error) -> Self {
-        Self {
-            failure: error.into(),
-            state_is_good: true,
-        }
+        Self { failure: error.into(), state_is_good: true }
     }
 
     fn ruined(error: Error) -> Self {
-        Self {
-            failure: error.into(),
-            state_is_good: false,
-        }
+        Self { failure: error.into(), state_is_good: false }
     }
 }
 
@@ -277,9 +244,7 @@ fn step(
     } else {
         let evaluation = run(ground, keeper, state, instead.unwrap_or(entry))?;
         // The state has moved on: if the result cannot be kept, the state must go too, or it could never be had again.
-        let outcome = keeper
-            .keep(pid, entry, place, evaluation)
-            .map_err(Fault::ruined)?;
+        let outcome = keeper.keep(pid, entry, place, evaluation).map_err(Fault::ruined)?;
         state.last = Some(Last {
             timestamp: entry.timestamp,
             ordinate: entry.ordinate.clone(),
@@ -302,12 +267,7 @@ fn step(
     Ok(verdict)
 }
 
-fn run(
-    ground: &Ground,
-    keeper: &Keeper,
-    state: &mut State,
-    entry: &Entry,
-) -> Result<Evaluation, Fault> {
+fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Result<Evaluation, Fault> {
     let pid = ground.process.id.as_str();
     let seed = seed_of(entry, pid);
     let call = Call {
@@ -316,18 +276,11 @@ fn run(
         seed: &seed,
         gas_limit: ground.module.gas_limit,
         time_limit: keeper.time_limit,
-        _p: (),
     };
-    let instance = &mut state.instance;
-    match catch_unwind(AssertUnwindSafe(|| instance.evaluate(&call))) {
+    match catch_unwind(AssertUnwindSafe(|| state.instance.evaluate(&call))) {
         Ok(Ok(evaluation)) => {
             if let Some(thrown) = &evaluation.thrown {
-                tracing::debug!(
-                    process = pid,
-                    message = entry.name,
-                    thrown,
-                    "evaluation threw"
-                );
+                tracing::debug!(process = pid, message = entry.name, thrown, "evaluation threw");
             }
             Ok(evaluation)
         }
@@ -337,23 +290,15 @@ fn run(
             if out_of_time {
                 keeper.metrics.time_limits_hit.inc();
             }
-            let error = engine_error(error, &format!("message {} of process {pid}", entry.name));
-            Err(Fault {
-                failure: Failure { error, out_of_time },
-                state_is_good: true,
-            })
+            let error = engine_error(error, &format!("{} of process {pid}", entry.name));
+            Err(Fault { failure: Failure { error, out_of_time }, state_is_good: !state.instance.is_broken() })
         }
         Err(panic) => {
             let text = panic_text(panic);
             keeper.metrics.panics.inc();
-            tracing::error!(
-                process = pid,
-                message = entry.name,
-                text,
-                "evaluation panicked; the process is dropped"
-            );
+            tracing::error!(process = pid, message = entry.name, text, "evaluation panicked; the process is dropped");
             Err(Fault::ruined(Error::Internal(format!(
-                "evaluation of message {} of process {pid} ended in a fault of this unit: {text}",
+                "{} of process {pid} ended in a fault of this unit: {text}",
                 entry.name
             ))))
         }
@@ -364,9 +309,7 @@ fn run(
 pub(crate) fn engine_error(error: lockstep_jit::Error, what: &str) -> Error {
     match error {
         lockstep_jit::Error::Module(_) => Error::Unprocessable(error.to_string()),
-        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => {
-            Error::Internal(format!("{what}: {error}"))
-        }
+        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => Error::Internal(format!("{what}: {error}")),
     }
 }
 
@@ -375,64 +318,41 @@ fn seed_of(entry: &Entry, pid: &str) -> String {
     match (&entry.message_id, &entry.cron) {
         (Some(id), None) => id.clone(),
         (_, cron) => {
-            format!(
-                "{pid},{},{},{}",
-                entry.timestamp,
-                entry.ordinate,
-                cron.as_deref().unwrap_or_default()
-            )
+            format!("{pid},{},{},{}", entry.timestamp, entry.ordinate, cron.as_deref().unwrap_or_default())
         }
     }
 }
 
 fn place_of(entry: &Entry) -> Result<Place, Error> {
     let ordinate = entry.ordinate.parse().map_err(|_| {
-        Error::Upstream(format!(
-            "ordinate `{}` of message {} is not a number",
-            entry.ordinate, entry.name
-        ))
+        Error::Upstream(format!("ordinate `{}` of message {} is not a number", entry.ordinate, entry.name))
     })?;
-    Ok(Place {
-        timestamp: entry.timestamp,
-        ordinate,
-        cron: entry.cron.clone(),
-    })
+    Ok(Place { timestamp: entry.timestamp, ordinate, cron: entry.cron.clone() })
 }
 
 impl Keeper {
     /// A repeated message is one whose content was scheduled before: same process, same epoch, smaller nonce. That rule
     /// gives the same answer however often a schedule is replayed.
     fn is_duplicate(&self, pid: &str, entry: &Entry) -> Result<bool, Error> {
-        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce)
-        else {
+        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce) else {
             return Ok(false);
         };
         let seen = self.store.seen(pid, key)?;
         Ok(seen.is_some_and(|seen| seen.epoch == epoch && seen.nonce < nonce))
     }
 
-    fn keep(
-        &self,
-        pid: &str,
-        entry: &Entry,
-        place: Place,
-        evaluation: Evaluation,
-    ) -> Result<Arc<Outcome>, Error> {
+    fn keep(&self, pid: &str, entry: &Entry, place: Place, evaluation: Evaluation) -> Result<Arc<Outcome>, Error> {
         let metrics = &self.metrics;
         if entry.kind != Kind::Process {
             metrics.evaluations.inc();
             metrics.gas.inc_by(evaluation.gas_spent);
-            metrics
-                .evaluation_seconds
-                .observe(evaluation.elapsed.as_secs_f64());
+            metrics.evaluation_seconds.observe(evaluation.elapsed.as_secs_f64());
             metrics.count_evaluation(entry.kind, &evaluation.outcome);
         }
         // A scheduled message counts as seen under its id, a forwarded one under its content.
         let key = match entry.kind {
             Kind::Cron | Kind::Process => None,
-            Kind::Scheduled | Kind::Assignment => {
-                entry.dedup_key.as_deref().or(entry.message_id.as_deref())
-            }
+            Kind::Scheduled | Kind::Assignment => entry.dedup_key.as_deref().or(entry.message_id.as_deref()),
         };
         if !entry.store || !self.keep_results {
             if let (Some(key), Some(epoch), Some(nonce)) = (key, entry.epoch, entry.nonce) {
@@ -444,10 +364,7 @@ impl Keeper {
             place,
             message_id: entry.message_id.clone(),
             assignment_id: entry.assignment_id.clone(),
-            deep_hash: entry
-                .dedup_key
-                .clone()
-                .filter(|_| entry.kind == Kind::Scheduled),
+            deep_hash: entry.dedup_key.clone().filter(|_| entry.kind == Kind::Scheduled),
             nonce: entry.nonce,
             epoch: entry.epoch,
             block_height: entry.block_height,
@@ -485,14 +402,7 @@ impl State {
                 )));
             }
         };
-        Ok(Self {
-            instance,
-            checkpoint: None,
-            last: None,
-            boot: None,
-            recent: VecDeque::new(),
-            version: 0,
-        })
+        Ok(Self { instance, checkpoint: None, last: None, boot: None, recent: VecDeque::new(), version: 0 })
     }
 
     /// Nonce of the last scheduled entry behind this state.
@@ -504,15 +414,10 @@ impl State {
 /// Enough of an outcome to see in a log what differs.
 fn excerpt(outcome: &Outcome) -> String {
     const CHARACTERS_MAX: usize = 2000;
-    format!("{outcome:?}")
-        .chars()
-        .take(CHARACTERS_MAX)
-        .collect()
+    format!("{outcome:?}").chars().take(CHARACTERS_MAX).collect()
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,25 +23,11 @@ pub(super) struct Stuck {
 
 impl Stuck {
     /// `entry` ran out of time; `before` is what the process was stuck at last.
-    pub(super) fn at(
-        entry: &Entry,
-        error: Error,
-        time_limit: Duration,
-        before: Option<Self>,
-    ) -> Self {
-        let times = before
-            .filter(|b| b.name == entry.name)
-            .map_or(0, |b| b.times)
-            + 1;
+    pub(super) fn at(entry: &Entry, error: Error, time_limit: Duration, before: Option<Self>) -> Self {
+        let times = before.filter(|b| b.name == entry.name).map_or(0, |b| b.times) + 1;
         // The first failure may have been a busy machine: it is tried again at once.
         let pause = time_limit.saturating_mul(times - 1).min(PAUSE_MAX);
-        Self {
-            name: entry.name.clone(),
-            timestamp: entry.timestamp,
-            error,
-            times,
-            until: Instant::now() + pause,
-        }
+        Self { name: entry.name.clone(), timestamp: entry.timestamp, error, times, until: Instant::now() + pause }
     }
 
     /// Whether the pause lasts.
@@ -56,16 +42,11 @@ impl Stuck {
 
     /// What those get who ask during the pause.
     pub(super) fn error(&self) -> Error {
-        let seconds = self
-            .until
-            .saturating_duration_since(Instant::now())
-            .as_secs()
-            + 1;
+        let seconds = self.until.saturating_duration_since(Instant::now()).as_secs() + 1;
         match &self.error {
-            Error::Internal(text) => Error::Internal(format!(
-                "{text} ({} times in a row; the next try is in {seconds} s)",
-                self.times
-            )),
+            Error::Internal(text) => {
+                Error::Internal(format!("{text} ({} times in a row; the next try is in {seconds} s)", self.times))
+            }
             other => other.clone(),
         }
     }

@@ -15,11 +15,7 @@ pub(super) struct View {
 
 impl Default for View {
     fn default() -> Self {
-        Self {
-            running: AtomicBool::new(false),
-            nonce: AtomicI64::new(-1),
-            remaining: AtomicU64::new(0),
-        }
+        Self { running: AtomicBool::new(false), nonce: AtomicI64::new(-1), remaining: AtomicU64::new(0) }
     }
 }
 
@@ -27,17 +23,12 @@ impl View {
     /// Nonce that a running stream has reached, if one runs and has reached any.
     pub(super) fn running_at(&self) -> Option<u64> {
         let running = self.running.load(Ordering::Acquire);
-        u64::try_from(self.nonce.load(Ordering::Acquire))
-            .ok()
-            .filter(|_| running)
+        u64::try_from(self.nonce.load(Ordering::Acquire)).ok().filter(|_| running)
     }
 
     /// Tells where the process stands now.
     pub(super) fn reached(&self, state: &State) {
-        let nonce = state
-            .nonce()
-            .and_then(|nonce| i64::try_from(nonce).ok())
-            .unwrap_or(-1);
+        let nonce = state.nonce().and_then(|nonce| i64::try_from(nonce).ok()).unwrap_or(-1);
         self.nonce.store(nonce, Ordering::Release);
     }
 

@@ -1,6 +1,6 @@
 //! One evaluation as it lies in the store.
 
-use lockstep_jit::Outcome;
+use lockstep_jit::{Outcome, json::is_truthy};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -32,9 +32,11 @@ pub struct Row {
 /// Layout of a row's value. Bump when it changes; a store holds rows of one layout.
 const LAYOUT: u8 = 1;
 
-/// Levels of nesting up to which a stored value is decoded: decoding is recursive, and runs on threads whose stacks
-/// are at least 2 MiB.
-const DEPTH_MAX: usize = 1024;
+/// Levels of nesting up to which a stored value is decoded: the deepest that an engine gives, and the row around it.
+const DEPTH_MAX: usize = lockstep_jit::json::DEPTH_MAX + 8;
+/// Levels up to which it is decoded right here. Decoding recurses, with more than 500 bytes of stack a level, and here
+/// may be a thread of the runtime with 2 MiB.
+const DEPTH_HERE_MAX: usize = 128;
 
 /// A row's value as it is written. Absent members are left out; a member that is `null` is written as such.
 #[derive(Serialize)]
@@ -102,8 +104,7 @@ impl Row {
             output: Members::of(&self.outcome),
         };
         let mut bytes = vec![LAYOUT];
-        serde_json::to_writer(&mut bytes, &written)
-            .expect("a JSON value with text keys always serialises");
+        serde_json::to_writer(&mut bytes, &written).expect("a JSON value with text keys always serialises");
         bytes
     }
 
@@ -118,8 +119,7 @@ impl Row {
             Some(Value::String(s)) => Some(s),
             _ => None,
         };
-        let (message_id, assignment_id, deep_hash) =
-            (text("messageId"), text("assignmentId"), text("deepHash"));
+        let (message_id, assignment_id, deep_hash) = (text("messageId"), text("assignmentId"), text("deepHash"));
         let number = |name: &str| row.get(name).and_then(Value::as_u64);
         let (nonce, epoch) = (number("nonce"), number("epoch"));
         let (block_height, evaluated_at) = (number("blockHeight")?, number("evaluatedAt")?);
@@ -157,12 +157,19 @@ fn outcome_from_json(mut json: Map<String, Value>) -> Option<Outcome> {
 }
 
 fn parse_object(json: &[u8]) -> Option<Map<String, Value>> {
-    if nesting(json) > DEPTH_MAX {
-        return None;
+    let parse = || {
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        parser.disable_recursion_limit();
+        serde::Deserialize::deserialize(&mut parser).ok()
+    };
+    match nesting(json) {
+        0..=DEPTH_HERE_MAX => parse(),
+        ..=DEPTH_MAX => std::thread::scope(|scope| {
+            let roomy = std::thread::Builder::new().stack_size(lockstep_jit::STACK_BYTES);
+            roomy.spawn_scoped(scope, parse).ok()?.join().ok()?
+        }),
+        _ => None,
     }
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    parser.disable_recursion_limit();
-    serde::Deserialize::deserialize(&mut parser).ok()
 }
 
 /// Deepest nesting of brackets outside strings.
@@ -187,12 +194,7 @@ fn nesting(json: &[u8]) -> usize {
 
 /// The rule by which `/results` and `/cron` hide a row: an `Error` that JavaScript calls true.
 pub(super) fn is_hidden(outcome: &Outcome) -> bool {
-    match &outcome.error {
-        None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(_) => true,
-    }
+    outcome.error.as_ref().is_some_and(is_truthy)
 }
 
 #[cfg(test)]
@@ -202,11 +204,7 @@ mod tests {
 
     fn row(outcome: Outcome) -> Row {
         Row {
-            place: Place {
-                timestamp: 7,
-                ordinate: 3,
-                cron: None,
-            },
+            place: Place { timestamp: 7, ordinate: 3, cron: None },
             message_id: Some("m".into()),
             assignment_id: None,
             deep_hash: Some("d".into()),
@@ -222,11 +220,7 @@ mod tests {
     fn rows_survive_encoding_with_absent_and_null_members_told_apart() {
         for outcome in [
             Outcome::default(),
-            Outcome {
-                output: Some(Value::Null),
-                error: Some(json!({})),
-                ..Outcome::default()
-            },
+            Outcome { output: Some(Value::Null), error: Some(json!({})), ..Outcome::default() },
             Outcome {
                 messages: Some(json!([{"Target": "t", "Tags": []}])),
                 assignments: Some(json!([])),
@@ -245,59 +239,38 @@ mod tests {
     #[test]
     fn key_order_of_an_output_is_kept() {
         let text = r#"{"z":1,"a":{"y":[],"b":0}}"#;
-        let row = row(Outcome {
-            output: Some(serde_json::from_str(text).unwrap()),
-            ..Outcome::default()
-        });
+        let row = row(Outcome { output: Some(serde_json::from_str(text).unwrap()), ..Outcome::default() });
         let back = Row::decode(row.place.clone(), &row.encode()).unwrap();
-        assert_eq!(
-            serde_json::to_string(&back.outcome.output.unwrap()).unwrap(),
-            text
-        );
+        assert_eq!(serde_json::to_string(&back.outcome.output.unwrap()).unwrap(), text);
     }
 
     #[test]
-    fn deep_outputs_are_read_back() {
-        let mut deep = json!(1);
-        for _ in 0..500 {
-            deep = json!([deep]);
-        }
-        let row = row(Outcome {
-            output: Some(deep),
-            ..Outcome::default()
-        });
-        assert_eq!(Row::decode(row.place.clone(), &row.encode()), Some(row));
+    fn the_deepest_output_an_engine_gives_is_read_back_on_a_small_stack() {
+        let open = "[{\"a\":".repeat(lockstep_jit::json::DEPTH_MAX / 2);
+        let text = format!("{open}1{}", "}]".repeat(lockstep_jit::json::DEPTH_MAX / 2));
+        let deep = lockstep_jit::json::parse(&text).unwrap();
+        let row = row(Outcome { output: Some(deep), ..Outcome::default() });
+        let bytes = row.encode();
+        let place = row.place.clone();
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let read = small.spawn(move || Row::decode(place, &bytes).map(|row| row.clone().encode())).unwrap().join().unwrap();
+        assert_eq!(read, Some(row.encode()));
     }
 
     #[test]
     fn bytes_that_are_no_row_are_refused_not_guessed() {
-        let place = Place {
-            timestamp: 7,
-            ordinate: 3,
-            cron: None,
-        };
+        let place = Place { timestamp: 7, ordinate: 3, cron: None };
         let good = row(Outcome::default()).encode();
         let mut other_layout = good.clone();
         other_layout[0] = LAYOUT + 1;
-        for bytes in [
-            &[][..],
-            &good[..good.len() - 1],
-            &other_layout,
-            b"\x01[]",
-            b"\x01{}",
-        ] {
+        for bytes in [&[][..], &good[..good.len() - 1], &other_layout, b"\x01[]", b"\x01{}"] {
             assert_eq!(Row::decode(place.clone(), bytes), None);
         }
     }
 
     #[test]
     fn only_errors_that_javascript_calls_true_hide_a_row() {
-        let hidden = |error: Option<Value>| {
-            is_hidden(&Outcome {
-                error,
-                ..Outcome::default()
-            })
-        };
+        let hidden = |error: Option<Value>| is_hidden(&Outcome { error, ..Outcome::default() });
         for error in [json!({}), json!([]), json!("no"), json!(1), json!(true)] {
             assert!(hidden(Some(error)));
         }
