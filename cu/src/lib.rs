@@ -5,8 +5,9 @@
 #![allow(missing_docs, dead_code, unused)]
 
 pub mod error;
-pub mod unit;
+pub mod item;
 pub mod settings;
+pub mod unit;
 pub use error::Error;
 pub use settings::UnitSettings;
 pub use unit::Unit;
