@@ -11,7 +11,12 @@ use clap::{Parser, Subcommand};
 pub type Ending = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Parser)]
-#[command(name = "lockstep", version, about = "A compute unit for ao", max_term_width = 110)]
+#[command(
+    name = "lockstep",
+    version,
+    about = "A compute unit for ao",
+    max_term_width = 110
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

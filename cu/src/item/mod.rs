@@ -84,6 +84,18 @@ pub enum ItemError {
         /// What is wrong in it.
         error: TagError,
     },
+    /// A signature or an owner that has not the length of its scheme.
+    #[error("{what} of {found} bytes, where {signature_type:?} signatures need {expected}")]
+    Length {
+        /// `signature` or `owner`.
+        what: &'static str,
+        /// The scheme.
+        signature_type: SignatureType,
+        /// Its length, bytes.
+        expected: usize,
+        /// The length found, bytes.
+        found: usize,
+    },
     /// The number of tags announced is not the number found.
     #[error("data item announces {announced} tags and has {found}")]
     TagCount {
@@ -122,6 +134,53 @@ pub struct DataItem {
 }
 
 impl DataItem {
+    /// Puts an item together from what another form (a scheduler's JSON) holds of it. The tags are encoded as signers encode
+    /// them. Whether it is the item that was signed, only its signature shows: see [`DataItem::verify`].
+    ///
+    /// # Errors
+    /// [`ItemError::Length`], [`ItemError::Tags`].
+    pub fn assemble(
+        signature_type: SignatureType,
+        signature: Vec<u8>,
+        owner: Vec<u8>,
+        draft: Draft,
+    ) -> Result<Self, ItemError> {
+        for (what, expected, found) in [
+            (
+                "signature",
+                signature_type.signature_bytes(),
+                signature.len(),
+            ),
+            ("owner", signature_type.owner_bytes(), owner.len()),
+        ] {
+            if expected != found {
+                return Err(ItemError::Length {
+                    what,
+                    signature_type,
+                    expected,
+                    found,
+                });
+            }
+        }
+        let Draft {
+            target,
+            anchor,
+            tags,
+            data,
+        } = draft;
+        let raw_tags = tags::encode(&tags).map_err(|error| ItemError::Tags { at: 0, error })?;
+        Ok(Self {
+            signature_type,
+            signature,
+            owner,
+            target,
+            anchor,
+            tags,
+            raw_tags,
+            data,
+        })
+    }
+
     /// Reads an item. Its signature is not checked: see [`DataItem::verify`].
     ///
     /// # Errors

@@ -199,6 +199,75 @@ fn a_wallet_signs_items_that_verify_here_and_in_arweave_rs() {
     assert_eq!(address_of(item.owner()), *wallet.address());
 }
 
+/// An item from the scheduler's JSON.
+fn of_page(node: &serde_json::Value) -> DataItem {
+    let text = |name: &str| node[name].as_str().unwrap_or_default();
+    let bytes = |name: &str| from_base64url(text(name)).unwrap();
+    let anchor = node["anchor"]
+        .as_str()
+        .map(|anchor| from_base64url(anchor).unwrap().try_into().unwrap());
+    let draft = Draft {
+        target: parse_id(text("target")),
+        anchor,
+        tags: serde_json::from_value(node["tags"].clone()).unwrap(),
+        data: text("data").as_bytes().to_vec(),
+    };
+    let owner = from_base64url(node["owner"]["key"].as_str().unwrap()).unwrap();
+    DataItem::assemble(SignatureType::Arweave, bytes("signature"), owner, draft).unwrap()
+}
+
+#[test]
+fn messages_and_assignments_of_a_real_scheduler_page_verify() {
+    let page: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/items/real-page.json")).unwrap();
+    let edges = page["edges"].as_array().unwrap();
+    assert_eq!(edges.len(), 2);
+    for edge in edges {
+        for part in ["message", "assignment"] {
+            let node = &edge["node"][part];
+            let item = of_page(node);
+            assert_eq!(item.verify(), Ok(()), "{part}");
+            assert_eq!(item.id_text(), node["id"], "{part}");
+            assert_eq!(
+                to_base64url(&address_of(item.owner())),
+                node["owner"]["address"],
+                "{part}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_item_is_not_put_together_from_parts_of_wrong_lengths() {
+    let assemble = |signature, owner| {
+        DataItem::assemble(
+            SignatureType::Ed25519,
+            vec![0; signature],
+            vec![0; owner],
+            Draft::default(),
+        )
+    };
+    assert!(assemble(64, 32).is_ok());
+    assert!(matches!(
+        assemble(63, 32),
+        Err(ItemError::Length {
+            what: "signature",
+            expected: 64,
+            found: 63,
+            ..
+        })
+    ));
+    assert!(matches!(
+        assemble(64, 512),
+        Err(ItemError::Length {
+            what: "owner",
+            expected: 32,
+            found: 512,
+            ..
+        })
+    ));
+}
+
 #[test]
 fn a_wallet_signs_what_arweave_rs_would_with_the_same_file() {
     let directory = tempfile::tempdir().unwrap();

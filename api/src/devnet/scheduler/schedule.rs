@@ -73,19 +73,36 @@ impl Tip {
     /// `chain(n) = SHA-256(assignment id(n-1) || chain(n-1))`, and `SHA-256(process id)` for the first.
     pub fn next(&self, process: &Id, now_ms: u64) -> Place {
         match self.last {
-            None => Place { nonce: 0, timestamp: now_ms, chain: Sha256::digest(process).into() },
+            None => Place {
+                nonce: 0,
+                timestamp: now_ms,
+                chain: Sha256::digest(process).into(),
+            },
             Some(last) => Place {
                 nonce: last.nonce + 1,
                 timestamp: now_ms.max(last.timestamp + 1),
-                chain: Sha256::new().chain_update(last.assignment).chain_update(last.chain).finalize().into(),
+                chain: Sha256::new()
+                    .chain_update(last.assignment)
+                    .chain_update(last.chain)
+                    .finalize()
+                    .into(),
             },
         }
     }
 
     /// Takes a place for good.
     pub fn take(&mut self, place: Place, assignment: Id) {
-        let Place { nonce, timestamp, chain } = place;
-        self.last = Some(Last { nonce, timestamp, chain, assignment });
+        let Place {
+            nonce,
+            timestamp,
+            chain,
+        } = place;
+        self.last = Some(Last {
+            nonce,
+            timestamp,
+            chain,
+            assignment,
+        });
     }
 }
 
@@ -131,7 +148,12 @@ impl Schedule {
 
     /// Up to `limit` entries from the first one for which `skip` is false, as long as `within` holds; and whether more
     /// would follow. Both must change only once over a schedule (bounds on nonce or timestamp do).
-    pub fn slice(&self, skip: impl Fn(&Entry) -> bool, within: impl Fn(&Entry) -> bool, limit: usize) -> (Vec<Entry>, bool) {
+    pub fn slice(
+        &self,
+        skip: impl Fn(&Entry) -> bool,
+        within: impl Fn(&Entry) -> bool,
+        limit: usize,
+    ) -> (Vec<Entry>, bool) {
         let entries = self.entries.read().expect(UNPOISONED);
         let start = entries.partition_point(skip);
         let end = start + entries[start..].partition_point(within);
@@ -157,7 +179,10 @@ mod tests {
             let before = tip.last.unwrap();
             let place = tip.next(&process, now);
             assert_eq!((place.nonce, place.timestamp), (nonce, timestamp));
-            assert_eq!(place.chain, <Chain>::from(Sha256::digest([before.assignment, before.chain].concat())));
+            assert_eq!(
+                place.chain,
+                <Chain>::from(Sha256::digest([before.assignment, before.chain].concat()))
+            );
             tip.take(place, [nonce as u8; 32]);
         }
     }
