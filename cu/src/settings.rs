@@ -1,7 +1,7 @@
 //! What the ao room needs to know from an operator. The api room declares flags, names, defaults and docs, and fills this in.
 
-use std::{path::PathBuf, time::Duration};
 use lockstep_jit::{GuestEnv, ModuleFormat};
+use std::{path::PathBuf, time::Duration};
 
 #[derive(Clone, Debug)]
 pub struct UnitSettings {

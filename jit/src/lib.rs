@@ -1,13 +1,21 @@
-//! The WebAssembly room: validate, classify and meter modules; run them natively through Cranelift; speak the ao
-//! guest ABI (`handle`, Emscripten's host functions); keep live instances and their memory.
+//! The WebAssembly room: validate, rewrite and meter modules; run them natively through Cranelift; speak the ao guest ABI
+//! (`handle`, Emscripten's host functions); keep live instances and their memory.
 //!
-//! This room knows nothing of schedulers, storage or HTTP.
+//! This room knows nothing of schedulers, storage or HTTP. Three nouns: an [`Engine`] compiles a [`Module`], and an
+//! [`Instance`] is one process of it, alive.
+#![warn(missing_docs)]
 
+mod error;
 pub mod format;
+pub mod gas;
+mod guest;
+pub mod instrument;
+pub mod json;
+mod native;
 pub mod outcome;
 
-mod face;
-
-pub use face::*;
+pub use error::Error;
 pub use format::{ModuleFormat, UnknownFormat};
+pub use guest::environ::GuestEnv;
+pub use native::{Call, Engine, EngineSettings, Instance, Module, RESERVATION_BYTES, STACK_BYTES, spawn_evaluator};
 pub use outcome::{Evaluation, Outcome};

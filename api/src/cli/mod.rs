@@ -2,6 +2,9 @@
 
 pub mod demo;
 pub mod devnet;
+pub mod eval;
+pub mod inspect;
+pub mod serve;
 
 use std::process::ExitCode;
 
@@ -10,13 +13,13 @@ use clap::{Parser, Subcommand};
 /// How a subcommand ends: an exit code, or a reason that is printed after `lockstep: `.
 pub type Ending = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Exit code of a run that failed.
+const FAILED: u8 = 1;
+/// Exit code of a run that could not begin: bad arguments or configuration (clap's own code for the former).
+const BAD_SETTINGS: u8 = 2;
+
 #[derive(Parser)]
-#[command(
-    name = "lockstep",
-    version,
-    about = "A compute unit for ao",
-    max_term_width = 110
-)]
+#[command(name = "lockstep", version, about = "A compute unit for ao", max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,6 +27,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the compute unit.
+    Serve(Box<serve::Args>),
+    /// Evaluate the records of a vector file on one process, and check them.
+    Eval(eval::Args),
+    /// Show what a module is, needs, and would be refused for.
+    Inspect(inspect::Args),
     /// Run a small development network: scheduler, messenger, gateway and bundler.
     Devnet(devnet::Args),
     /// Run network and compute unit together, send messages, and show how fast they are answered.
@@ -33,11 +42,24 @@ enum Command {
 /// Runs what the process's arguments ask for.
 pub fn main() -> ExitCode {
     let ending = match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Devnet(args) => devnet::run(args),
         Command::Demo(args) => demo::run(args),
     };
     ending.unwrap_or_else(|error| {
         eprintln!("lockstep: {error}");
-        ExitCode::FAILURE
+        ExitCode::from(if error.is::<crate::settings::Error>() { BAD_SETTINGS } else { FAILED })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

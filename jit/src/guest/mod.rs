@@ -1,0 +1,10 @@
+//! The ao guest ABI: what a module finds around itself, and how a message goes in and a result comes out.
+
+pub mod control;
+pub mod environ;
+pub mod files;
+pub mod files_calls;
+pub mod host;
+pub mod link;
+pub mod response;
+pub mod time;

@@ -1,0 +1,16 @@
+//! The native engine: Cranelift machine code through wasmtime, one live instance per process.
+
+mod artifacts;
+mod engine;
+mod instance;
+mod live;
+mod memory;
+mod pagemap;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineSettings, Module};
+pub use instance::{Call, Instance};
+pub use memory::RESERVATION_BYTES;
+pub use stack::{STACK_BYTES, spawn_evaluator};
