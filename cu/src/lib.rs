@@ -4,9 +4,22 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, dead_code, unused)]
 
+mod dry_run;
+mod engines;
+pub(crate) mod ids;
+pub(crate) mod js;
 pub mod error;
 pub mod item;
+pub mod message;
+pub mod metrics;
+pub mod module;
+pub mod process;
+pub(crate) mod owner;
+pub(crate) mod shape;
+pub mod schedule;
 pub mod settings;
+pub mod store;
+pub mod tags;
 pub mod unit;
 pub use error::Error;
 pub use settings::UnitSettings;
