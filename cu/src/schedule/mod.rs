@@ -9,6 +9,7 @@ mod hash_chain;
 mod index;
 mod locate;
 mod page;
+mod pager;
 mod process;
 mod stream;
 mod upstream;
