@@ -62,28 +62,24 @@ fn read_wallet(path: &Path) -> Result<String, String> {
 /// Runs until it is interrupted.
 pub fn run(args: Args) -> super::Ending {
     let settings = args.settings()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let devnet = Devnet::start(settings).await?;
-            print_addresses(&devnet);
-            if args.cu_url.is_none() {
-                println!("\nWithout --cu-url results are not pushed.");
-            }
-            println!("\nPress Ctrl-C to stop.");
-            interrupted().await?;
-            devnet.stop().await;
-            Ok(ExitCode::SUCCESS)
-        })
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let devnet = Devnet::start(settings).await?;
+        print_addresses(&devnet);
+        if args.cu_url.is_none() {
+            println!("\nWithout --cu-url results are not pushed.");
+        }
+        println!("\nPress Ctrl-C to stop.");
+        interrupted().await?;
+        devnet.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Waits for the operator, or for whoever stops services.
 pub(super) async fn interrupted() -> std::io::Result<()> {
     #[cfg(unix)]
     {
-        let mut terminated =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             interrupt = tokio::signal::ctrl_c() => interrupt,
             _ = terminated.recv() => Ok(()),
@@ -98,23 +94,13 @@ pub(super) fn print_addresses(devnet: &Devnet) {
     let urls = devnet.urls();
     let bare = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
     println!("This is a {NETWORK}.\n");
-    println!(
-        "  gateway    {}    (GraphQL at /graphql)",
-        bare(&urls.gateway)
-    );
+    println!("  gateway    {}    (GraphQL at /graphql)", bare(&urls.gateway));
     println!("  bundler    {}", bare(&urls.bundler));
     println!(
         "  messenger  {}    address {} (the Authority of processes)",
         bare(&urls.messenger),
         devnet.messenger().address()
     );
-    println!(
-        "  scheduler  {}    address {}",
-        bare(&urls.scheduler),
-        devnet.scheduler().address()
-    );
-    println!(
-        "  a user's wallet: address {}",
-        to_base64url(wallets::user().address())
-    );
+    println!("  scheduler  {}    address {}", bare(&urls.scheduler), devnet.scheduler().address());
+    println!("  a user's wallet: address {}", to_base64url(wallets::user().address()));
 }

@@ -32,12 +32,7 @@ pub struct Clock {
 impl Clock {
     /// A clock whose first block is found now and whose next ones follow every `block_time` (at least a millisecond).
     pub fn start(block_time: Duration) -> Self {
-        Self {
-            started_ms: now_ms(),
-            block_ms: u64::try_from(block_time.as_millis())
-                .unwrap_or(u64::MAX)
-                .max(1),
-        }
+        Self { started_ms: now_ms(), block_ms: u64::try_from(block_time.as_millis()).unwrap_or(u64::MAX).max(1) }
     }
 
     /// Height of the newest block.
@@ -50,31 +45,19 @@ impl Clock {
         if !(FIRST_HEIGHT..=self.height()).contains(&height) {
             return None;
         }
-        let timestamp = self
-            .started_ms
-            .saturating_add((height - FIRST_HEIGHT).saturating_mul(self.block_ms))
-            / 1000;
-        Some(Block {
-            id: block_id(height),
-            height,
-            timestamp,
-            previous: block_id(height - 1),
-        })
+        let timestamp = self.started_ms.saturating_add((height - FIRST_HEIGHT).saturating_mul(self.block_ms)) / 1000;
+        Some(Block { id: block_id(height), height, timestamp, previous: block_id(height - 1) })
     }
 }
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn block_id(height: u64) -> String {
-    to_base64url(&Sha384::digest(format!(
-        "lockstep development block {height}"
-    )))
+    to_base64url(&Sha384::digest(format!("lockstep development block {height}")))
 }
 
 #[cfg(test)]
@@ -83,10 +66,7 @@ mod tests {
 
     #[test]
     fn blocks_come_at_their_pace_and_never_from_the_future() {
-        let clock = Clock {
-            started_ms: now_ms() - 2500,
-            block_ms: 1000,
-        };
+        let clock = Clock { started_ms: now_ms() - 2500, block_ms: 1000 };
         assert_eq!(clock.height(), FIRST_HEIGHT + 2);
         assert_eq!(clock.block(FIRST_HEIGHT + 3), None);
         assert_eq!(clock.block(FIRST_HEIGHT - 1), None);

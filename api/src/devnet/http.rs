@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 /// How every part says what it is.
-pub const NETWORK: &str =
-    "lockstep development network: in memory, keys are public, nothing here is worth anything";
+pub const NETWORK: &str = "lockstep development network: in memory, keys are public, nothing here is worth anything";
 /// Largest body taken, bytes. Modules are the largest things sent here; the biggest known one has 3 MB.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -40,22 +39,11 @@ pub fn error(status: StatusCode, text: &str) -> Response {
 /// # Errors
 /// The answer to give instead.
 pub async fn body(request: Request) -> Result<Bytes, Response> {
-    axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
-        .await
-        .map_err(|reason| {
-            let too_large = reason.to_string().contains("length limit exceeded");
-            let status = if too_large {
-                StatusCode::PAYLOAD_TOO_LARGE
-            } else {
-                StatusCode::BAD_REQUEST
-            };
-            error(
-                status,
-                &format!(
-                    "body cannot be read ({reason}); at most {BODY_BYTES_MAX} bytes are taken"
-                ),
-            )
-        })
+    axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|reason| {
+        let too_large = reason.to_string().contains("length limit exceeded");
+        let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        error(status, &format!("body cannot be read ({reason}); at most {BODY_BYTES_MAX} bytes are taken"))
+    })
 }
 
 /// Runs what needs milliseconds of CPU on a thread that does no I/O.
@@ -76,19 +64,12 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads the query of a request.
     pub fn of(uri: &Uri) -> Self {
-        Self(
-            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-                .into_owned()
-                .collect(),
-        )
+        Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
     /// A value; empty for a name without one.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -103,7 +84,5 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         let _ = stop.wait_for(|stop| *stop).await;
     };
     // axum's own accept loop never ends in an error: it logs and goes on.
-    let _ = axum::serve(listener, router.layer(cors))
-        .with_graceful_shutdown(stopped)
-        .await;
+    let _ = axum::serve(listener, router.layer(cors)).with_graceful_shutdown(stopped).await;
 }

@@ -82,40 +82,22 @@ struct Wire {
 /// # Errors
 /// Any [`Layer1Error`].
 pub fn parse(json: &[u8]) -> Result<Layer1, Layer1Error> {
-    let wire: Wire =
-        serde_json::from_slice(json).map_err(|error| Layer1Error::NotJson(error.to_string()))?;
-    let bytes = |name, text: &str| {
-        from_base64url(text).ok_or(Layer1Error::Member(name, "it is not base64url"))
-    };
-    let (owner, target, last_tx) = (
-        bytes("owner", &wire.owner)?,
-        bytes("target", &wire.target)?,
-        bytes("last_tx", &wire.last_tx)?,
-    );
-    let (data, data_root) = (
-        bytes("data", &wire.data)?,
-        bytes("data_root", &wire.data_root)?,
-    );
+    let wire: Wire = serde_json::from_slice(json).map_err(|error| Layer1Error::NotJson(error.to_string()))?;
+    let bytes = |name, text: &str| from_base64url(text).ok_or(Layer1Error::Member(name, "it is not base64url"));
+    let (owner, target, last_tx) =
+        (bytes("owner", &wire.owner)?, bytes("target", &wire.target)?, bytes("last_tx", &wire.last_tx)?);
+    let (data, data_root) = (bytes("data", &wire.data)?, bytes("data_root", &wire.data_root)?);
     let signature = bytes("signature", &wire.signature)?;
     if !matches!(target.len(), 0 | 32) {
-        return Err(Layer1Error::Member(
-            "target",
-            "it is neither empty nor 32 bytes",
-        ));
+        return Err(Layer1Error::Member("target", "it is neither empty nor 32 bytes"));
     }
     for (name, number) in [("quantity", &wire.quantity), ("reward", &wire.reward)] {
-        if number.is_empty()
-            || number.len() > 30
-            || !number.bytes().all(|digit| digit.is_ascii_digit())
-        {
+        if number.is_empty() || number.len() > 30 || !number.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(Layer1Error::Member(name, "it is not a decimal number"));
         }
     }
     if wire.format != 2 {
-        return Err(Layer1Error::Member(
-            "format",
-            "only transactions of format 2 are taken",
-        ));
+        return Err(Layer1Error::Member("format", "only transactions of format 2 are taken"));
     }
     let data_size = match &wire.data_size {
         serde_json::Value::String(text) => text.parse().ok(),
@@ -129,27 +111,15 @@ pub fn parse(json: &[u8]) -> Result<Layer1, Layer1Error> {
     if root_of(&data) != data_root {
         return Err(Layer1Error::DataRoot);
     }
-    let mut parts: Vec<DeepHashItem> = [
-        &b"2"[..],
-        &owner,
-        &target,
-        wire.quantity.as_bytes(),
-        wire.reward.as_bytes(),
-        &last_tx,
-    ]
-    .into_iter()
-    .map(DeepHashItem::from_item)
-    .collect();
+    let mut parts: Vec<DeepHashItem> =
+        [&b"2"[..], &owner, &target, wire.quantity.as_bytes(), wire.reward.as_bytes(), &last_tx]
+            .into_iter()
+            .map(DeepHashItem::from_item)
+            .collect();
     parts.push(DeepHashItem::from_children(
         raw_tags
             .iter()
-            .map(|tag| {
-                DeepHashItem::from_children(
-                    tag.iter()
-                        .map(|part| DeepHashItem::from_item(part))
-                        .collect(),
-                )
-            })
+            .map(|tag| DeepHashItem::from_children(tag.iter().map(|part| DeepHashItem::from_item(part)).collect()))
             .collect(),
     ));
     parts.push(DeepHashItem::from_item(data_size.to_string().as_bytes()));
@@ -160,43 +130,19 @@ pub fn parse(json: &[u8]) -> Result<Layer1, Layer1Error> {
     if bytes("id", &wire.id)? != id {
         return Err(Layer1Error::Id);
     }
-    let tags = raw_tags
-        .iter()
-        .map(|[name, value]| Some(Tag::new(text(name)?, text(value)?)))
-        .collect::<Option<_>>();
-    let tags = tags.ok_or(Layer1Error::Member(
-        "tags",
-        "a name or a value is not UTF-8",
-    ))?;
-    let Wire {
-        quantity, reward, ..
-    } = wire;
-    Ok(Layer1 {
-        id,
-        owner,
-        target,
-        last_tx,
-        tags,
-        quantity,
-        reward,
-        data,
-        signature,
-    })
+    let tags = raw_tags.iter().map(|[name, value]| Some(Tag::new(text(name)?, text(value)?))).collect::<Option<_>>();
+    let tags = tags.ok_or(Layer1Error::Member("tags", "a name or a value is not UTF-8"))?;
+    let Wire { quantity, reward, .. } = wire;
+    Ok(Layer1 { id, owner, target, last_tx, tags, quantity, reward, data, signature })
 }
 
 fn raw_tags(tags: &[Tag]) -> Result<Vec<[Vec<u8>; 2]>, Layer1Error> {
     if tags.len() > TAGS_MAX {
         return Err(Layer1Error::Member("tags", "there are too many"));
     }
-    let read = |text: &str| {
-        from_base64url(text).ok_or(Layer1Error::Member(
-            "tags",
-            "a name or a value is not base64url",
-        ))
-    };
-    tags.iter()
-        .map(|tag| Ok([read(&tag.name)?, read(&tag.value)?]))
-        .collect()
+    let read =
+        |text: &str| from_base64url(text).ok_or(Layer1Error::Member("tags", "a name or a value is not base64url"));
+    tags.iter().map(|tag| Ok([read(&tag.name)?, read(&tag.value)?])).collect()
 }
 
 /// The Merkle root of data in chunks; nothing for no data (for which arweave-rs would panic).

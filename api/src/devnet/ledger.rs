@@ -107,11 +107,7 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger.
     pub fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            by_id: DashMap::new(),
-            in_order: RwLock::default(),
-        }
+        Self { clock, by_id: DashMap::new(), in_order: RwLock::default() }
     }
 
     /// The clock its blocks follow.
@@ -141,16 +137,8 @@ impl Ledger {
     }
 
     /// Calls `visit` with the transactions from `from` on (in ledger order, or backwards) until it answers `false`.
-    pub fn walk(
-        &self,
-        from: Option<usize>,
-        backwards: bool,
-        mut visit: impl FnMut(&Arc<Transaction>) -> bool,
-    ) {
-        let in_order = self
-            .in_order
-            .read()
-            .expect("no panics while the ledger's order is locked");
+    pub fn walk(&self, from: Option<usize>, backwards: bool, mut visit: impl FnMut(&Arc<Transaction>) -> bool) {
+        let in_order = self.in_order.read().expect("no panics while the ledger's order is locked");
         if backwards {
             let end = from.map_or(in_order.len(), |from| (from + 1).min(in_order.len()));
             let _ = in_order[..end].iter().rev().all(&mut visit);
@@ -176,21 +164,12 @@ impl Ledger {
     }
 
     fn insert(&self, id: Id, bundled_in: Option<Id>, content: Content) -> bool {
-        let mut in_order = self
-            .in_order
-            .write()
-            .expect("no panics while the ledger's order is locked");
+        let mut in_order = self.in_order.write().expect("no panics while the ledger's order is locked");
         match self.by_id.entry(id) {
             Entry::Occupied(_) => false,
             Entry::Vacant(vacant) => {
                 let height = self.clock.height();
-                let transaction = Arc::new(Transaction {
-                    id,
-                    sequence: in_order.len(),
-                    height,
-                    bundled_in,
-                    content,
-                });
+                let transaction = Arc::new(Transaction { id, sequence: in_order.len(), height, bundled_in, content });
                 vacant.insert(transaction.clone());
                 in_order.push(transaction);
                 true

@@ -126,21 +126,11 @@ impl Devnet {
     /// Any [`StartError`].
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let wallet = |unit, text: &Option<String>, shipped: fn() -> Wallet| match text {
-            Some(text) => {
-                Wallet::from_jwk(text).map_err(|source| StartError::Wallet { unit, source })
-            }
+            Some(text) => Wallet::from_jwk(text).map_err(|source| StartError::Wallet { unit, source }),
             None => Ok(shipped()),
         };
-        let scheduler_wallet = Arc::new(wallet(
-            "scheduler",
-            &settings.scheduler_wallet,
-            wallets::scheduler,
-        )?);
-        let messenger_wallet = Arc::new(wallet(
-            "messenger",
-            &settings.messenger_wallet,
-            wallets::messenger,
-        )?);
+        let scheduler_wallet = Arc::new(wallet("scheduler", &settings.scheduler_wallet, wallets::scheduler)?);
+        let messenger_wallet = Arc::new(wallet("messenger", &settings.messenger_wallet, wallets::messenger)?);
 
         const UNITS: [&str; 4] = ["gateway", "bundler", "messenger", "scheduler"];
         let mut listeners = Vec::with_capacity(UNITS.len());
@@ -150,11 +140,7 @@ impl Devnet {
                 first => first.checked_add(offset).ok_or(StartError::Port(first))?,
             };
             let address = SocketAddr::new(settings.host, port);
-            let listen = |source| StartError::Listen {
-                unit,
-                address,
-                source,
-            };
+            let listen = |source| StartError::Listen { unit, address, source };
             let listener = TcpListener::bind(address).await.map_err(listen)?;
             let bound = listener.local_addr().map_err(listen)?;
             listeners.push((listener, url_of(bound)));
@@ -187,13 +173,7 @@ impl Devnet {
         for ((listener, _), router) in listeners.into_iter().zip(routers) {
             servers.spawn(http::serve(listener, router, stopped.clone()));
         }
-        Ok(Self {
-            urls,
-            scheduler,
-            messenger,
-            stop,
-            servers,
-        })
+        Ok(Self { urls, scheduler, messenger, stop, servers })
     }
 
     /// Where the parts are.
@@ -234,11 +214,6 @@ fn publish_location(ledger: &Ledger, scheduler: &Wallet, url: &Url) {
         Tag::new("Url", url.as_str().trim_end_matches('/')),
         Tag::new("Time-To-Live", "3600000"),
     ];
-    let item = scheduler
-        .sign(Draft {
-            tags,
-            ..Draft::default()
-        })
-        .expect("five short tags are within every bound");
+    let item = scheduler.sign(Draft { tags, ..Draft::default() }).expect("five short tags are within every bound");
     ledger.insert_item(Arc::new(item));
 }

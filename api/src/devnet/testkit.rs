@@ -21,18 +21,11 @@ pub const MODULE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A network with fast retries and polls.
 pub async fn network(cu_url: Option<Url>) -> Devnet {
-    let messenger = MessengerSettings {
-        retry_delay: Duration::from_millis(5),
-        poll_interval: Duration::from_millis(20),
-    };
-    Devnet::start(Settings {
-        cu_url,
-        messenger,
-        block_time: Duration::from_millis(50),
-        ..Settings::default()
-    })
-    .await
-    .unwrap()
+    let messenger =
+        MessengerSettings { retry_delay: Duration::from_millis(5), poll_interval: Duration::from_millis(20) };
+    Devnet::start(Settings { cu_url, messenger, block_time: Duration::from_millis(50), ..Settings::default() })
+        .await
+        .unwrap()
 }
 
 /// The user's wallet.
@@ -42,10 +35,7 @@ pub fn user() -> Wallet {
 
 /// A tag list.
 pub fn tags(pairs: &[(&str, &str)]) -> Vec<Tag> {
-    pairs
-        .iter()
-        .map(|(name, value)| Tag::new(*name, *value))
-        .collect()
+    pairs.iter().map(|(name, value)| Tag::new(*name, *value)).collect()
 }
 
 /// A process as clients spawn them.
@@ -57,31 +47,14 @@ pub fn process(data: &[u8]) -> DataItem {
         ("Module", MODULE),
         ("Scheduler", MODULE),
     ]);
-    user()
-        .sign(Draft {
-            tags,
-            data: data.to_vec(),
-            ..Draft::default()
-        })
-        .unwrap()
+    user().sign(Draft { tags, data: data.to_vec(), ..Draft::default() }).unwrap()
 }
 
 /// A message as clients send them.
 pub fn message(target: &Id, data: &[u8], extra: &[(&str, &str)]) -> DataItem {
-    let mut tags = tags(&[
-        ("Data-Protocol", "ao"),
-        ("Variant", "ao.TN.1"),
-        ("Type", "Message"),
-    ]);
+    let mut tags = tags(&[("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Message")]);
     tags.extend(extra.iter().map(|(name, value)| Tag::new(*name, *value)));
-    user()
-        .sign(Draft {
-            target: Some(*target),
-            tags,
-            data: data.to_vec(),
-            ..Draft::default()
-        })
-        .unwrap()
+    user().sign(Draft { target: Some(*target), tags, data: data.to_vec(), ..Draft::default() }).unwrap()
 }
 
 /// The status, the content type and the body of an answer.
@@ -102,27 +75,13 @@ impl Answer {
 pub async fn ask(method: &str, base: &Url, path: &str, body: Option<Vec<u8>>) -> Answer {
     let url = format!("{}{path}", base.as_str().trim_end_matches('/'));
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-    let mut request = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .unwrap()
-        .request(method, url);
+    let mut request = reqwest::Client::builder().no_proxy().build().unwrap().request(method, url);
     if let Some(body) = body {
-        request = request
-            .header("content-type", "application/octet-stream")
-            .body(body);
+        request = request.header("content-type", "application/octet-stream").body(body);
     }
     let response = request.send().await.unwrap();
-    let kind = response
-        .headers()
-        .get("content-type")
-        .map_or("", |kind| kind.to_str().unwrap())
-        .to_owned();
-    Answer {
-        status: response.status().as_u16(),
-        kind,
-        text: response.text().await.unwrap(),
-    }
+    let kind = response.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
+    Answer { status: response.status().as_u16(), kind, text: response.text().await.unwrap() }
 }
 
 /// `GET`
@@ -169,15 +128,10 @@ impl StandIn {
     /// Starts one; it ends with its runtime.
     pub async fn start(rote: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let asked = Arc::<Mutex<Vec<String>>>::default();
-        let state = Arc::new(StandInState {
-            rote: Box::new(rote),
-            asked: asked.clone(),
-        });
+        let state = Arc::new(StandInState { rote: Box::new(rote), asked: asked.clone() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        tokio::spawn(async move {
-            axum::serve(listener, Router::new().fallback(answer).with_state(state)).await
-        });
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer).with_state(state)).await });
         Self { url, asked }
     }
 

@@ -31,12 +31,7 @@ fn shipped(text: &str) -> Wallet {
 mod tests {
     #[test]
     fn the_shipped_wallets_are_three_different_ones() {
-        let addresses =
-            [super::scheduler(), super::messenger(), super::user()].map(|wallet| *wallet.address());
-        assert!(
-            addresses[0] != addresses[1]
-                && addresses[1] != addresses[2]
-                && addresses[0] != addresses[2]
-        );
+        let addresses = [super::scheduler(), super::messenger(), super::user()].map(|wallet| *wallet.address());
+        assert!(addresses[0] != addresses[1] && addresses[1] != addresses[2] && addresses[0] != addresses[2]);
     }
 }

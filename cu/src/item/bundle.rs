@@ -53,19 +53,13 @@ pub enum BundleError {
 
 /// Whether an item's tags say that its data is a binary bundle.
 pub fn is_bundle(tags: &[Tag]) -> bool {
-    tags::first(tags, "Bundle-Format") == Some("binary")
-        && tags::first(tags, "Bundle-Version") == Some("2.0.0")
+    tags::first(tags, "Bundle-Format") == Some("binary") && tags::first(tags, "Bundle-Version") == Some("2.0.0")
 }
 
 /// The data of a bundle of these items.
 pub fn write(items: &[DataItem]) -> Vec<u8> {
     let bodies: Vec<Vec<u8>> = items.iter().map(DataItem::to_bytes).collect();
-    let mut out = Vec::with_capacity(
-        32 + bodies
-            .iter()
-            .map(|body| HEADER_BYTES + body.len())
-            .sum::<usize>(),
-    );
+    let mut out = Vec::with_capacity(32 + bodies.iter().map(|body| HEADER_BYTES + body.len()).sum::<usize>());
     put_u256(&mut out, items.len() as u64);
     for (item, body) in items.iter().zip(&bodies) {
         put_u256(&mut out, body.len() as u64);
@@ -80,45 +74,26 @@ pub fn write(items: &[DataItem]) -> Vec<u8> {
 /// # Errors
 /// Any [`BundleError`].
 pub fn read(bytes: &[u8]) -> Result<Vec<DataItem>, BundleError> {
-    let truncated = |what: String| BundleError::Truncated {
-        what,
-        length: bytes.len(),
-    };
-    let count = bytes
-        .get(..32)
-        .ok_or_else(|| truncated("the number of items".into()))?;
-    let count = get_u256(count)
-        .filter(|count| *count <= BUNDLE_ITEMS_MAX as u64)
-        .ok_or(BundleError::TooMany)? as usize;
+    let truncated = |what: String| BundleError::Truncated { what, length: bytes.len() };
+    let count = bytes.get(..32).ok_or_else(|| truncated("the number of items".into()))?;
+    let count = get_u256(count).filter(|count| *count <= BUNDLE_ITEMS_MAX as u64).ok_or(BundleError::TooMany)? as usize;
     let table_end = 32 + count * HEADER_BYTES;
-    let table = bytes
-        .get(32..table_end)
-        .ok_or_else(|| truncated("the table of items".into()))?;
+    let table = bytes.get(32..table_end).ok_or_else(|| truncated("the table of items".into()))?;
     let mut at = table_end;
     let mut items = Vec::with_capacity(count);
     for (index, header) in table.chunks_exact(HEADER_BYTES).enumerate() {
-        let end = get_u256(&header[..32])
-            .and_then(|length| at.checked_add(usize::try_from(length).ok()?));
-        let body = end
-            .and_then(|end| bytes.get(at..end))
-            .ok_or_else(|| truncated(format!("item {index}")))?;
+        let end = get_u256(&header[..32]).and_then(|length| at.checked_add(usize::try_from(length).ok()?));
+        let body = end.and_then(|end| bytes.get(at..end)).ok_or_else(|| truncated(format!("item {index}")))?;
         let item = DataItem::parse(body).map_err(|error| BundleError::Item { index, error })?;
         let expected: Id = header[32..].try_into().expect("a header is 64 bytes long");
         if item.id() != expected {
-            return Err(BundleError::Id {
-                index,
-                expected: to_base64url(&expected),
-                found: item.id_text(),
-            });
+            return Err(BundleError::Id { index, expected: to_base64url(&expected), found: item.id_text() });
         }
         at += body.len();
         items.push(item);
     }
     if at != bytes.len() {
-        return Err(BundleError::Trailing {
-            length: bytes.len(),
-            trailing: bytes.len() - at,
-        });
+        return Err(BundleError::Trailing { length: bytes.len(), trailing: bytes.len() - at });
     }
     Ok(items)
 }
@@ -131,8 +106,5 @@ fn put_u256(out: &mut Vec<u8>, number: u64) {
 /// `None` for numbers above 64 bits.
 fn get_u256(bytes: &[u8]) -> Option<u64> {
     let (low, high) = bytes.split_at_checked(8)?;
-    high.iter()
-        .all(|byte| *byte == 0)
-        .then(|| low.try_into().map(u64::from_le_bytes).ok())
-        .flatten()
+    high.iter().all(|byte| *byte == 0).then(|| low.try_into().map(u64::from_le_bytes).ok()).flatten()
 }

@@ -48,9 +48,7 @@ pub fn address_of(owner: &[u8]) -> Id {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemError {
     /// The bytes end too soon.
-    #[error(
-        "data item of {length} bytes ends inside {what}, which needs {needed} bytes from byte {at}"
-    )]
+    #[error("data item of {length} bytes ends inside {what}, which needs {needed} bytes from byte {at}")]
     Truncated {
         /// The part that is cut off.
         what: &'static str,
@@ -65,9 +63,7 @@ pub enum ItemError {
     #[error("data item has the unknown signature type {0}")]
     UnknownSignatureType(u16),
     /// A presence byte other than 0 and 1.
-    #[error(
-        "data item has {found} as the presence byte of its {what} at byte {at}, where 0 or 1 must stand"
-    )]
+    #[error("data item has {found} as the presence byte of its {what} at byte {at}, where 0 or 1 must stand")]
     Presence {
         /// `target` or `anchor`.
         what: &'static str,
@@ -146,39 +142,16 @@ impl DataItem {
         draft: Draft,
     ) -> Result<Self, ItemError> {
         for (what, expected, found) in [
-            (
-                "signature",
-                signature_type.signature_bytes(),
-                signature.len(),
-            ),
+            ("signature", signature_type.signature_bytes(), signature.len()),
             ("owner", signature_type.owner_bytes(), owner.len()),
         ] {
             if expected != found {
-                return Err(ItemError::Length {
-                    what,
-                    signature_type,
-                    expected,
-                    found,
-                });
+                return Err(ItemError::Length { what, signature_type, expected, found });
             }
         }
-        let Draft {
-            target,
-            anchor,
-            tags,
-            data,
-        } = draft;
+        let Draft { target, anchor, tags, data } = draft;
         let raw_tags = tags::encode(&tags).map_err(|error| ItemError::Tags { at: 0, error })?;
-        Ok(Self {
-            signature_type,
-            signature,
-            owner,
-            target,
-            anchor,
-            tags,
-            raw_tags,
-            data,
-        })
+        Ok(Self { signature_type, signature, owner, target, anchor, tags, raw_tags, data })
     }
 
     /// Reads an item. Its signature is not checked: see [`DataItem::verify`].
@@ -188,44 +161,24 @@ impl DataItem {
     pub fn parse(bytes: &[u8]) -> Result<Self, ItemError> {
         let mut reader = Reader { bytes, at: 0 };
         let number = u16::from_le_bytes(reader.array("the signature type")?);
-        let signature_type =
-            SignatureType::from_number(number).ok_or(ItemError::UnknownSignatureType(number))?;
-        let signature = reader
-            .take("the signature", signature_type.signature_bytes() as u64)?
-            .to_vec();
-        let owner = reader
-            .take("the owner", signature_type.owner_bytes() as u64)?
-            .to_vec();
+        let signature_type = SignatureType::from_number(number).ok_or(ItemError::UnknownSignatureType(number))?;
+        let signature = reader.take("the signature", signature_type.signature_bytes() as u64)?.to_vec();
+        let owner = reader.take("the owner", signature_type.owner_bytes() as u64)?.to_vec();
         let target = reader.optional("target")?;
         let anchor = reader.optional("anchor")?;
         let announced = u64::from_le_bytes(reader.array("the number of tags")?);
         let tag_bytes = u64::from_le_bytes(reader.array("the length of the tags")?);
         let at = reader.at;
         if tag_bytes > tags::TAG_BYTES_MAX as u64 {
-            return Err(ItemError::Tags {
-                at,
-                error: TagError::TooLong { found: tag_bytes },
-            });
+            return Err(ItemError::Tags { at, error: TagError::TooLong { found: tag_bytes } });
         }
         let raw_tags = reader.take("the tags", tag_bytes)?.to_vec();
         let tags = tags::decode(&raw_tags).map_err(|error| ItemError::Tags { at, error })?;
         if announced != tags.len() as u64 {
-            return Err(ItemError::TagCount {
-                announced,
-                found: tags.len(),
-            });
+            return Err(ItemError::TagCount { announced, found: tags.len() });
         }
         let data = bytes[reader.at..].to_vec();
-        Ok(Self {
-            signature_type,
-            signature,
-            owner,
-            target,
-            anchor,
-            tags,
-            raw_tags,
-            data,
-        })
+        Ok(Self { signature_type, signature, owner, target, anchor, tags, raw_tags, data })
     }
 
     /// The item's bytes. `DataItem::parse` of them gives the item back.
@@ -269,9 +222,7 @@ impl DataItem {
     /// [`VerifyError::Invalid`], or [`VerifyError::Unsupported`] for every other scheme.
     pub fn verify(&self) -> Result<(), VerifyError> {
         match self.signature_type {
-            SignatureType::Arweave => {
-                signature::verify_rsa_pss(&self.owner, &self.signed_bytes(), &self.signature)
-            }
+            SignatureType::Arweave => signature::verify_rsa_pss(&self.owner, &self.signed_bytes(), &self.signature),
             other => Err(VerifyError::Unsupported(other)),
         }
     }
@@ -355,26 +306,20 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, what: &'static str, needed: u64) -> Result<&'a [u8], ItemError> {
-        let end = usize::try_from(needed)
-            .ok()
-            .and_then(|needed| self.at.checked_add(needed));
-        let part =
-            end.and_then(|end| self.bytes.get(self.at..end))
-                .ok_or(ItemError::Truncated {
-                    what,
-                    at: self.at,
-                    needed,
-                    length: self.bytes.len(),
-                })?;
+        let end = usize::try_from(needed).ok().and_then(|needed| self.at.checked_add(needed));
+        let part = end.and_then(|end| self.bytes.get(self.at..end)).ok_or(ItemError::Truncated {
+            what,
+            at: self.at,
+            needed,
+            length: self.bytes.len(),
+        })?;
         self.at += part.len();
         Ok(part)
     }
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], ItemError> {
         let part = self.take(what, N as u64)?;
-        Ok(part
-            .try_into()
-            .expect("take returns as many bytes as it was asked for"))
+        Ok(part.try_into().expect("take returns as many bytes as it was asked for"))
     }
 
     fn optional(&mut self, what: &'static str) -> Result<Option<[u8; 32]>, ItemError> {

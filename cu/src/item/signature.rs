@@ -94,10 +94,8 @@ pub enum VerifyError {
 /// [`VerifyError::Invalid`] for wrong lengths and impossible keys too.
 pub fn verify_rsa_pss(owner: &[u8], message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
     const SALT_32: aws_lc_rs::signature::RsaParameters = RSA_PSS_2048_8192_SHA256;
-    const SALT_MAX: aws_lc_rs::signature::RsaParameters =
-        SALT_32.with_pss_salt_length(RsaPssSaltLength::Max);
-    const SALT_NONE: aws_lc_rs::signature::RsaParameters =
-        SALT_32.with_pss_salt_length(RsaPssSaltLength::Custom(0));
+    const SALT_MAX: aws_lc_rs::signature::RsaParameters = SALT_32.with_pss_salt_length(RsaPssSaltLength::Max);
+    const SALT_NONE: aws_lc_rs::signature::RsaParameters = SALT_32.with_pss_salt_length(RsaPssSaltLength::Custom(0));
 
     let possible = owner.len() == RSA_BYTES
         && signature.len() == RSA_BYTES
@@ -107,14 +105,8 @@ pub fn verify_rsa_pss(owner: &[u8], message: &[u8], signature: &[u8]) -> Result<
     if !possible {
         return Err(VerifyError::Invalid);
     }
-    let key = PublicKeyComponents {
-        n: owner,
-        e: &RSA_EXPONENT[..],
-    };
-    if [&SALT_MAX, &SALT_32, &SALT_NONE]
-        .into_iter()
-        .any(|scheme| key.verify(scheme, message, signature).is_ok())
-    {
+    let key = PublicKeyComponents { n: owner, e: &RSA_EXPONENT[..] };
+    if [&SALT_MAX, &SALT_32, &SALT_NONE].into_iter().any(|scheme| key.verify(scheme, message, signature).is_ok()) {
         return Ok(());
     }
     arweave_rs::ArweaveSigner::verify(owner, message, signature).map_err(|_| VerifyError::Invalid)
@@ -142,16 +134,8 @@ mod tests {
 
     #[test]
     fn impossible_keys_are_refused() {
-        for owner in [
-            vec![],
-            vec![0; RSA_BYTES],
-            vec![0xff; RSA_BYTES - 1],
-            vec![0xfe; RSA_BYTES],
-        ] {
-            assert_eq!(
-                verify_rsa_pss(&owner, b"", &[1; RSA_BYTES]),
-                Err(VerifyError::Invalid)
-            );
+        for owner in [vec![], vec![0; RSA_BYTES], vec![0xff; RSA_BYTES - 1], vec![0xfe; RSA_BYTES]] {
+            assert_eq!(verify_rsa_pss(&owner, b"", &[1; RSA_BYTES]), Err(VerifyError::Invalid));
         }
     }
 }

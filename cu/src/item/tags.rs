@@ -25,18 +25,13 @@ pub struct Tag {
 impl Tag {
     /// A tag of these two texts.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 }
 
 /// The value of the first tag with exactly this name.
 pub fn first<'a>(tags: &'a [Tag], name: &str) -> Option<&'a str> {
-    tags.iter()
-        .find(|tag| tag.name == name)
-        .map(|tag| tag.value.as_str())
+    tags.iter().find(|tag| tag.name == name).map(|tag| tag.value.as_str())
 }
 
 /// Why a tag section cannot be read or written. Offsets count from the section's first byte.
@@ -105,9 +100,7 @@ pub fn encode(tags: &[Tag]) -> Result<Vec<u8>, TagError> {
         return Ok(Vec::new());
     }
     if tags.len() > TAGS_MAX {
-        return Err(TagError::TooMany {
-            found: tags.len() as u64,
-        });
+        return Err(TagError::TooMany { found: tags.len() as u64 });
     }
     let mut out = Vec::new();
     put_number(&mut out, tags.len());
@@ -119,9 +112,7 @@ pub fn encode(tags: &[Tag]) -> Result<Vec<u8>, TagError> {
     }
     put_number(&mut out, 0);
     if out.len() > TAG_BYTES_MAX {
-        return Err(TagError::TooLong {
-            found: out.len() as u64,
-        });
+        return Err(TagError::TooLong { found: out.len() as u64 });
     }
     Ok(out)
 }
@@ -135,9 +126,7 @@ pub fn decode(section: &[u8]) -> Result<Vec<Tag>, TagError> {
         return Ok(Vec::new());
     }
     if section.len() > TAG_BYTES_MAX {
-        return Err(TagError::TooLong {
-            found: section.len() as u64,
-        });
+        return Err(TagError::TooLong { found: section.len() as u64 });
     }
     let mut reader = Reader { section, at: 0 };
     let mut tags = Vec::new();
@@ -156,17 +145,11 @@ pub fn decode(section: &[u8]) -> Result<Vec<Tag>, TagError> {
             return Err(TagError::TooMany { found: announced });
         }
         for _ in 0..count {
-            tags.push(Tag {
-                name: reader.text("name")?,
-                value: reader.text("value")?,
-            });
+            tags.push(Tag { name: reader.text("name")?, value: reader.text("value")? });
         }
     }
     if reader.at != section.len() {
-        return Err(TagError::Trailing {
-            at: reader.at,
-            length: section.len(),
-        });
+        return Err(TagError::Trailing { at: reader.at, length: section.len() });
     }
     Ok(tags)
 }
@@ -191,10 +174,7 @@ impl Reader<'_> {
         let start = self.at;
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
-            let byte = *self
-                .section
-                .get(self.at)
-                .ok_or(TagError::Truncated { at: self.at, what })?;
+            let byte = *self.section.get(self.at).ok_or(TagError::Truncated { at: self.at, what })?;
             self.at += 1;
             let bits = u64::from(byte & 0x7f);
             if shift == 63 && bits > 1 {
@@ -211,22 +191,14 @@ impl Reader<'_> {
     fn text(&mut self, what: &'static str) -> Result<String, TagError> {
         let at = self.at;
         let length = self.number(what)?;
-        let length = usize::try_from(length).map_err(|_| TagError::Length {
-            at,
-            what,
-            found: length,
-        })?;
+        let length = usize::try_from(length).map_err(|_| TagError::Length { at, what, found: length })?;
         let start = self.at;
         let end = start
             .checked_add(length)
             .filter(|end| *end <= self.section.len())
-            .ok_or(TagError::Truncated {
-                at: self.section.len(),
-                what,
-            })?;
+            .ok_or(TagError::Truncated { at: self.section.len(), what })?;
         self.at = end;
-        String::from_utf8(self.section[start..end].to_vec())
-            .map_err(|_| TagError::NotUtf8 { at: start, what })
+        String::from_utf8(self.section[start..end].to_vec()).map_err(|_| TagError::NotUtf8 { at: start, what })
     }
 }
 
@@ -245,71 +217,29 @@ mod tests {
     fn blocks_with_a_byte_size_and_several_blocks_are_read() {
         // count -1 (zig-zag 1), size 4, "a" = "b"; then count 1, "c" = ""; then the end.
         let section = [1, 8, 2, b'a', 2, b'b', 2, 2, b'c', 0, 0];
-        assert_eq!(
-            decode(&section).unwrap(),
-            vec![Tag::new("a", "b"), Tag::new("c", "")]
-        );
+        assert_eq!(decode(&section).unwrap(), vec![Tag::new("a", "b"), Tag::new("c", "")]);
     }
 
     #[test]
     fn hostile_counts_lengths_and_ends_are_named() {
-        assert_eq!(
-            decode(&[2]),
-            Err(TagError::Truncated {
-                at: 1,
-                what: "name"
-            })
-        );
-        assert_eq!(
-            decode(&[2, 2]),
-            Err(TagError::Truncated {
-                at: 2,
-                what: "name"
-            })
-        );
-        assert_eq!(
-            decode(&[2, 1, 0]),
-            Err(TagError::Length {
-                at: 1,
-                what: "name",
-                found: -1
-            })
-        );
-        assert_eq!(
-            decode(&[2, 2, 0xff, 0, 0]),
-            Err(TagError::NotUtf8 {
-                at: 2,
-                what: "name"
-            })
-        );
-        assert_eq!(
-            decode(&[0, 0]),
-            Err(TagError::Trailing { at: 1, length: 2 })
-        );
+        assert_eq!(decode(&[2]), Err(TagError::Truncated { at: 1, what: "name" }));
+        assert_eq!(decode(&[2, 2]), Err(TagError::Truncated { at: 2, what: "name" }));
+        assert_eq!(decode(&[2, 1, 0]), Err(TagError::Length { at: 1, what: "name", found: -1 }));
+        assert_eq!(decode(&[2, 2, 0xff, 0, 0]), Err(TagError::NotUtf8 { at: 2, what: "name" }));
+        assert_eq!(decode(&[0, 0]), Err(TagError::Trailing { at: 1, length: 2 }));
         assert_eq!(decode(&[0xff; 11]), Err(TagError::Overlong { at: 0 }));
         // A count of i64::MIN, whose negation does not exist.
-        let min = [
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0,
-        ];
+        let min = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0];
         assert!(matches!(decode(&min), Err(TagError::TooMany { .. })));
-        assert!(matches!(
-            decode(&[0xfe, 0xff, 0xff, 0x07]),
-            Err(TagError::TooMany { .. })
-        ));
-        assert!(matches!(
-            decode(&vec![0; TAG_BYTES_MAX + 1]),
-            Err(TagError::TooLong { .. })
-        ));
+        assert!(matches!(decode(&[0xfe, 0xff, 0xff, 0x07]), Err(TagError::TooMany { .. })));
+        assert!(matches!(decode(&vec![0; TAG_BYTES_MAX + 1]), Err(TagError::TooLong { .. })));
     }
 
     #[test]
     fn too_much_is_refused_when_encoding() {
         let many = vec![Tag::new("", ""); TAGS_MAX + 1];
         assert!(matches!(encode(&many), Err(TagError::TooMany { .. })));
-        assert!(matches!(
-            encode(&[Tag::new("a", "b".repeat(TAG_BYTES_MAX))]),
-            Err(TagError::TooLong { .. })
-        ));
+        assert!(matches!(encode(&[Tag::new("a", "b".repeat(TAG_BYTES_MAX))]), Err(TagError::TooLong { .. })));
     }
 
     proptest! {

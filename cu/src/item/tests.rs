@@ -52,23 +52,11 @@ fn items_made_in_javascript_read_the_same_here_and_write_back_the_same_bytes() {
         let item = DataItem::parse(&raw).unwrap();
         let name = &expected.name;
         assert_eq!(item.id_text(), expected.id, "{name}");
-        assert_eq!(
-            item.signature_type().number(),
-            expected.signature_type,
-            "{name}"
-        );
+        assert_eq!(item.signature_type().number(), expected.signature_type, "{name}");
         assert_eq!(to_base64url(item.signature()), expected.signature, "{name}");
         assert_eq!(to_base64url(item.owner()), expected.owner, "{name}");
-        assert_eq!(
-            to_base64url(item.target().map_or(&[], |id| id)),
-            expected.target,
-            "{name}"
-        );
-        assert_eq!(
-            to_base64url(item.anchor().map_or(&[], |anchor| anchor)),
-            expected.anchor,
-            "{name}"
-        );
+        assert_eq!(to_base64url(item.target().map_or(&[], |id| id)), expected.target, "{name}");
+        assert_eq!(to_base64url(item.anchor().map_or(&[], |anchor| anchor)), expected.anchor, "{name}");
         assert_eq!(item.tags(), expected.tags, "{name}");
         assert_eq!(to_base64url(item.data()), expected.data, "{name}");
         assert!(item.to_bytes() == raw, "{name}");
@@ -79,22 +67,15 @@ fn items_made_in_javascript_read_the_same_here_and_write_back_the_same_bytes() {
 fn arweave_signatures_of_any_salt_length_verify_and_other_schemes_say_so() {
     for expected in golden().items {
         let item = DataItem::parse(&from_base64url(&expected.raw).unwrap()).unwrap();
-        let outcome = if expected.signature_type == 1 {
-            Ok(())
-        } else {
-            Err(VerifyError::Unsupported(item.signature_type()))
-        };
+        let outcome =
+            if expected.signature_type == 1 { Ok(()) } else { Err(VerifyError::Unsupported(item.signature_type())) };
         assert_eq!(item.verify(), outcome, "{}", expected.name);
     }
 }
 
 #[test]
 fn any_changed_byte_of_what_is_signed_breaks_the_signature() {
-    let everything = golden()
-        .items
-        .into_iter()
-        .find(|item| item.name == "everything")
-        .unwrap();
+    let everything = golden().items.into_iter().find(|item| item.name == "everything").unwrap();
     let raw = from_base64url(&everything.raw).unwrap();
     // Signature, owner, target, anchor, a tag's value, data.
     for at in [10, 600, 1030, 1065, 1120, raw.len() - 1] {
@@ -107,19 +88,12 @@ fn any_changed_byte_of_what_is_signed_breaks_the_signature() {
 
 #[test]
 fn an_item_cut_anywhere_before_its_data_is_refused_with_the_place() {
-    let everything = golden()
-        .items
-        .into_iter()
-        .find(|item| item.name == "everything")
-        .unwrap();
+    let everything = golden().items.into_iter().find(|item| item.name == "everything").unwrap();
     let raw = from_base64url(&everything.raw).unwrap();
     let item = DataItem::parse(&raw).unwrap();
     for length in 0..raw.len() - item.data().len() {
         let error = DataItem::parse(&raw[..length]).unwrap_err();
-        assert!(
-            matches!(error, ItemError::Truncated { length: found, .. } if found == length),
-            "{length}: {error}"
-        );
+        assert!(matches!(error, ItemError::Truncated { length: found, .. } if found == length), "{length}: {error}");
     }
     assert_eq!(
         DataItem::parse(&raw[..600]).unwrap_err().to_string(),
@@ -129,11 +103,7 @@ fn an_item_cut_anywhere_before_its_data_is_refused_with_the_place() {
 
 #[test]
 fn hostile_headers_are_refused_by_name() {
-    let bare = golden()
-        .items
-        .into_iter()
-        .find(|item| item.name == "bare")
-        .unwrap();
+    let bare = golden().items.into_iter().find(|item| item.name == "bare").unwrap();
     let raw = from_base64url(&bare.raw).unwrap();
     let changed = |at: usize, bytes: &[u8]| {
         let mut raw = raw.clone();
@@ -141,60 +111,21 @@ fn hostile_headers_are_refused_by_name() {
         DataItem::parse(&raw).unwrap_err()
     };
     assert_eq!(changed(0, &[9, 1]), ItemError::UnknownSignatureType(265));
-    assert_eq!(
-        changed(1026, &[2]),
-        ItemError::Presence {
-            what: "target",
-            at: 1026,
-            found: 2
-        }
-    );
-    assert_eq!(
-        changed(1027, &[255]),
-        ItemError::Presence {
-            what: "anchor",
-            at: 1027,
-            found: 255
-        }
-    );
-    assert_eq!(
-        changed(1028, &[3]),
-        ItemError::TagCount {
-            announced: 3,
-            found: 0
-        }
-    );
-    assert!(matches!(
-        changed(1036, &[255; 8]),
-        ItemError::Tags {
-            error: TagError::TooLong { found: u64::MAX },
-            ..
-        }
-    ));
-    assert!(matches!(
-        changed(1036, &[200]),
-        ItemError::Truncated {
-            what: "the tags",
-            at: 1044,
-            needed: 200,
-            ..
-        }
-    ));
+    assert_eq!(changed(1026, &[2]), ItemError::Presence { what: "target", at: 1026, found: 2 });
+    assert_eq!(changed(1027, &[255]), ItemError::Presence { what: "anchor", at: 1027, found: 255 });
+    assert_eq!(changed(1028, &[3]), ItemError::TagCount { announced: 3, found: 0 });
+    assert!(matches!(changed(1036, &[255; 8]), ItemError::Tags { error: TagError::TooLong { found: u64::MAX }, .. }));
+    assert!(matches!(changed(1036, &[200]), ItemError::Truncated { what: "the tags", at: 1044, needed: 200, .. }));
 }
 
 #[test]
 fn a_wallet_signs_items_that_verify_here_and_in_arweave_rs() {
     let wallet = wallet();
-    let draft = Draft {
-        target: Some([7; 32]),
-        anchor: Some([8; 32]),
-        tags: vec![Tag::new("a", "b")],
-        data: b"data".to_vec(),
-    };
+    let draft =
+        Draft { target: Some([7; 32]), anchor: Some([8; 32]), tags: vec![Tag::new("a", "b")], data: b"data".to_vec() };
     let item = wallet.sign(draft).unwrap();
     assert_eq!(item.verify(), Ok(()));
-    arweave_rs::ArweaveSigner::verify(item.owner(), &item.signed_bytes(), item.signature())
-        .unwrap();
+    arweave_rs::ArweaveSigner::verify(item.owner(), &item.signed_bytes(), item.signature()).unwrap();
     assert_eq!(DataItem::parse(&item.to_bytes()).unwrap(), item);
     assert_eq!(address_of(item.owner()), *wallet.address());
 }
@@ -203,9 +134,7 @@ fn a_wallet_signs_items_that_verify_here_and_in_arweave_rs() {
 fn of_page(node: &serde_json::Value) -> DataItem {
     let text = |name: &str| node[name].as_str().unwrap_or_default();
     let bytes = |name: &str| from_base64url(text(name)).unwrap();
-    let anchor = node["anchor"]
-        .as_str()
-        .map(|anchor| from_base64url(anchor).unwrap().try_into().unwrap());
+    let anchor = node["anchor"].as_str().map(|anchor| from_base64url(anchor).unwrap().try_into().unwrap());
     let draft = Draft {
         target: parse_id(text("target")),
         anchor,
@@ -218,8 +147,7 @@ fn of_page(node: &serde_json::Value) -> DataItem {
 
 #[test]
 fn messages_and_assignments_of_a_real_scheduler_page_verify() {
-    let page: serde_json::Value =
-        serde_json::from_str(include_str!("../../../tests/items/real-page.json")).unwrap();
+    let page: serde_json::Value = serde_json::from_str(include_str!("../../../tests/items/real-page.json")).unwrap();
     let edges = page["edges"].as_array().unwrap();
     assert_eq!(edges.len(), 2);
     for edge in edges {
@@ -228,11 +156,7 @@ fn messages_and_assignments_of_a_real_scheduler_page_verify() {
             let item = of_page(node);
             assert_eq!(item.verify(), Ok(()), "{part}");
             assert_eq!(item.id_text(), node["id"], "{part}");
-            assert_eq!(
-                to_base64url(&address_of(item.owner())),
-                node["owner"]["address"],
-                "{part}"
-            );
+            assert_eq!(to_base64url(&address_of(item.owner())), node["owner"]["address"], "{part}");
         }
     }
 }
@@ -240,32 +164,11 @@ fn messages_and_assignments_of_a_real_scheduler_page_verify() {
 #[test]
 fn an_item_is_not_put_together_from_parts_of_wrong_lengths() {
     let assemble = |signature, owner| {
-        DataItem::assemble(
-            SignatureType::Ed25519,
-            vec![0; signature],
-            vec![0; owner],
-            Draft::default(),
-        )
+        DataItem::assemble(SignatureType::Ed25519, vec![0; signature], vec![0; owner], Draft::default())
     };
     assert!(assemble(64, 32).is_ok());
-    assert!(matches!(
-        assemble(63, 32),
-        Err(ItemError::Length {
-            what: "signature",
-            expected: 64,
-            found: 63,
-            ..
-        })
-    ));
-    assert!(matches!(
-        assemble(64, 512),
-        Err(ItemError::Length {
-            what: "owner",
-            expected: 32,
-            found: 512,
-            ..
-        })
-    ));
+    assert!(matches!(assemble(63, 32), Err(ItemError::Length { what: "signature", expected: 64, found: 63, .. })));
+    assert!(matches!(assemble(64, 512), Err(ItemError::Length { what: "owner", expected: 32, found: 512, .. })));
 }
 
 #[test]
@@ -278,36 +181,27 @@ fn a_wallet_signs_what_arweave_rs_would_with_the_same_file() {
     assert_eq!(theirs.wallet_address().0, ours.address());
     assert_eq!(theirs.keypair_modulus().0, ours.owner());
     let signature = theirs.sign(b"message").unwrap().0;
-    assert_eq!(
-        signature::verify_rsa_pss(ours.owner(), b"message", &signature),
-        Ok(())
-    );
+    assert_eq!(signature::verify_rsa_pss(ours.owner(), b"message", &signature), Ok(()));
 }
 
 #[test]
 fn a_signature_has_no_second_form_above_the_modulus() {
     // signature + modulus is the same number modulo the modulus: an item with two ids, if it were accepted.
     let wallet = wallet();
-    let signature = (0..64)
-        .map(|_| wallet.sign_bytes(b"m"))
-        .find_map(|signature| {
-            let mut sum = vec![0u8; signature.len()];
-            let mut carry = 0u16;
-            for at in (0..signature.len()).rev() {
-                carry += u16::from(signature[at]) + u16::from(wallet.owner()[at]);
-                sum[at] = carry as u8;
-                carry >>= 8;
-            }
-            (carry == 0).then_some(sum)
-        });
-    let signature =
-        signature.expect("a quarter of all signatures are small enough for this modulus");
+    let signature = (0..64).map(|_| wallet.sign_bytes(b"m")).find_map(|signature| {
+        let mut sum = vec![0u8; signature.len()];
+        let mut carry = 0u16;
+        for at in (0..signature.len()).rev() {
+            carry += u16::from(signature[at]) + u16::from(wallet.owner()[at]);
+            sum[at] = carry as u8;
+            carry >>= 8;
+        }
+        (carry == 0).then_some(sum)
+    });
+    let signature = signature.expect("a quarter of all signatures are small enough for this modulus");
     // Why the check is ours: alone, the library takes the second form.
     assert!(arweave_rs::ArweaveSigner::verify(wallet.owner(), b"m", &signature).is_ok());
-    assert_eq!(
-        signature::verify_rsa_pss(wallet.owner(), b"m", &signature),
-        Err(VerifyError::Invalid)
-    );
+    assert_eq!(signature::verify_rsa_pss(wallet.owner(), b"m", &signature), Err(VerifyError::Invalid));
 }
 
 #[test]
@@ -317,20 +211,11 @@ fn wallets_that_are_not_arweave_wallets_are_refused_by_reason() {
         jwk[name] = value;
         Wallet::from_jwk(&jwk.to_string()).unwrap_err()
     };
-    assert!(matches!(
-        Wallet::from_jwk("{}"),
-        Err(WalletError::NotAJwk(_))
-    ));
+    assert!(matches!(Wallet::from_jwk("{}"), Err(WalletError::NotAJwk(_))));
     assert!(matches!(with("kty", "EC".into()), WalletError::NotAJwk(_)));
     assert_eq!(with("q", "!".into()), WalletError::NotBase64("q"));
-    assert_eq!(
-        with("n", "AQAB".into()),
-        WalletError::NotArweave { bits: 24 }
-    );
-    assert!(matches!(
-        with("d", "AQAB".into()),
-        WalletError::Inconsistent(_)
-    ));
+    assert_eq!(with("n", "AQAB".into()), WalletError::NotArweave { bits: 24 });
+    assert!(matches!(with("d", "AQAB".into()), WalletError::Inconsistent(_)));
     assert!(!format!("{:?}", wallet()).contains(golden().jwk["d"].as_str().unwrap()));
 }
 
@@ -342,32 +227,20 @@ fn a_bundle_made_in_javascript_reads_and_writes_back_the_same() {
     assert!(carrier.is_err());
     let raw = from_base64url(&golden.raw).unwrap();
     let items = bundle::read(&raw).unwrap();
-    assert_eq!(
-        items.iter().map(DataItem::id_text).collect::<Vec<_>>(),
-        golden.ids
-    );
+    assert_eq!(items.iter().map(DataItem::id_text).collect::<Vec<_>>(), golden.ids);
     assert!(bundle::write(&items) == raw);
     for length in 0..raw.len() {
         assert!(bundle::read(&raw[..length]).is_err(), "{length}");
     }
     let mut longer = raw.clone();
     longer.push(0);
-    assert!(matches!(
-        bundle::read(&longer),
-        Err(bundle::BundleError::Trailing { trailing: 1, .. })
-    ));
+    assert!(matches!(bundle::read(&longer), Err(bundle::BundleError::Trailing { trailing: 1, .. })));
     let mut other_id = raw.clone();
     other_id[70] ^= 1;
-    assert!(matches!(
-        bundle::read(&other_id),
-        Err(bundle::BundleError::Id { index: 0, .. })
-    ));
+    assert!(matches!(bundle::read(&other_id), Err(bundle::BundleError::Id { index: 0, .. })));
     let mut huge = raw;
     huge[..32].fill(0xff);
-    assert!(matches!(
-        bundle::read(&huge),
-        Err(bundle::BundleError::TooMany)
-    ));
+    assert!(matches!(bundle::read(&huge), Err(bundle::BundleError::TooMany)));
 }
 
 #[test]

@@ -6,8 +6,7 @@ use aws_lc_rs::signature::RSA_PSS_SHA256;
 use serde::Deserialize;
 
 use super::{
-    DataItem, Draft, Id, SignatureType, TagError, address_of, from_base64url, signature::RSA_BYTES,
-    signed_bytes, tags,
+    DataItem, Draft, Id, SignatureType, TagError, address_of, from_base64url, signature::RSA_BYTES, signed_bytes, tags,
 };
 
 /// Why a wallet cannot be used.
@@ -20,9 +19,7 @@ pub enum WalletError {
     #[error("wallet member `{0}` is not base64url")]
     NotBase64(&'static str),
     /// A key of another size, or another exponent.
-    #[error(
-        "wallet holds an RSA key of {bits} bits, where Arweave keys have 4096 bits and the exponent 65537"
-    )]
+    #[error("wallet holds an RSA key of {bits} bits, where Arweave keys have 4096 bits and the exponent 65537")]
     NotArweave {
         /// Bits of the modulus.
         bits: usize,
@@ -58,8 +55,7 @@ impl Wallet {
     /// # Errors
     /// Any [`WalletError`].
     pub fn from_jwk(text: &str) -> Result<Self, WalletError> {
-        let jwk: Jwk =
-            serde_json::from_str(text).map_err(|error| WalletError::NotAJwk(error.to_string()))?;
+        let jwk: Jwk = serde_json::from_str(text).map_err(|error| WalletError::NotAJwk(error.to_string()))?;
         if jwk.kty != "RSA" {
             return Err(WalletError::NotAJwk(format!("its `kty` is {:?}", jwk.kty)));
         }
@@ -67,15 +63,10 @@ impl Wallet {
         let owner = number("n", &jwk.n)?;
         let exponent = number("e", &jwk.e)?;
         if owner.len() != RSA_BYTES || exponent != [1, 0, 1] {
-            return Err(WalletError::NotArweave {
-                bits: owner.len() * 8,
-            });
+            return Err(WalletError::NotArweave { bits: owner.len() * 8 });
         }
         let key = KeyPair::from_components(&KeyPairComponents {
-            public_key: PublicKeyComponents {
-                n: owner.clone(),
-                e: exponent,
-            },
+            public_key: PublicKeyComponents { n: owner.clone(), e: exponent },
             d: number("d", &jwk.d)?,
             p: number("p", &jwk.p)?,
             q: number("q", &jwk.q)?,
@@ -85,11 +76,7 @@ impl Wallet {
         })
         .map_err(|error| WalletError::Inconsistent(error.to_string()))?;
         let address = address_of(&owner);
-        Ok(Self {
-            key,
-            owner,
-            address,
-        })
+        Ok(Self { key, owner, address })
     }
 
     /// The address: SHA-256 of the modulus.
@@ -106,15 +93,8 @@ impl Wallet {
     pub fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; RSA_BYTES];
         self.key
-            .sign(
-                &RSA_PSS_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
-            .expect(
-                "a checked RSA-4096 key signs, unless the system has no memory or no randomness",
-            );
+            .sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature)
+            .expect("a checked RSA-4096 key signs, unless the system has no memory or no randomness");
         signature
     }
 
@@ -123,41 +103,18 @@ impl Wallet {
     /// # Errors
     /// Tags beyond the bounds of [`tags`].
     pub fn sign(&self, draft: Draft) -> Result<DataItem, TagError> {
-        let Draft {
-            target,
-            anchor,
-            tags,
-            data,
-        } = draft;
+        let Draft { target, anchor, tags, data } = draft;
         let raw_tags = tags::encode(&tags)?;
         let signature_type = SignatureType::Arweave;
-        let message = signed_bytes(
-            signature_type,
-            &self.owner,
-            target.as_ref(),
-            anchor.as_ref(),
-            &raw_tags,
-            &data,
-        );
+        let message = signed_bytes(signature_type, &self.owner, target.as_ref(), anchor.as_ref(), &raw_tags, &data);
         let signature = self.sign_bytes(&message);
-        Ok(DataItem {
-            signature_type,
-            signature,
-            owner: self.owner.clone(),
-            target,
-            anchor,
-            tags,
-            raw_tags,
-            data,
-        })
+        Ok(DataItem { signature_type, signature, owner: self.owner.clone(), target, anchor, tags, raw_tags, data })
     }
 }
 
 impl std::fmt::Debug for Wallet {
     /// The address only: a log must never hold a private key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wallet")
-            .field("address", &super::to_base64url(&self.address))
-            .finish_non_exhaustive()
+        f.debug_struct("Wallet").field("address", &super::to_base64url(&self.address)).finish_non_exhaustive()
     }
 }

@@ -50,23 +50,12 @@ pub enum QueryError {
 /// Any [`QueryError`].
 pub fn answer(ledger: &Ledger, request: &Json) -> Result<Json, QueryError> {
     let none = Map::new();
-    let text = request["query"]
-        .as_str()
-        .ok_or_else(|| QueryError::Argument("query".into()))?;
+    let text = request["query"].as_str().ok_or_else(|| QueryError::Argument("query".into()))?;
     let query = parse(text, request["operationName"].as_str())?;
     let given = request["variables"].as_object().unwrap_or(&none);
-    let variables = Variables {
-        given,
-        defaults: &query.defaults,
-    };
-    let mut run = Run {
-        ledger,
-        query: &query,
-        variables,
-        fields_left: FIELDS_MAX,
-    };
-    run.object(&query.selection, "Query", 0, |run, field| run.root(field))
-        .map(|data| json!({ "data": data }))
+    let variables = Variables { given, defaults: &query.defaults };
+    let mut run = Run { ledger, query: &query, variables, fields_left: FIELDS_MAX };
+    run.object(&query.selection, "Query", 0, |run, field| run.root(field)).map(|data| json!({ "data": data }))
 }
 
 /// One query being answered.
@@ -90,15 +79,8 @@ impl<'a> Run<'a> {
         let mut fields = Vec::new();
         self.flatten(selection, depth, &mut fields)?;
         for field in fields {
-            let found = if field.name == "__typename" {
-                Some(json!(on))
-            } else {
-                value(self, field)?
-            };
-            let found = found.ok_or_else(|| QueryError::Field {
-                field: field.name.clone(),
-                on,
-            })?;
+            let found = if field.name == "__typename" { Some(json!(on)) } else { value(self, field)? };
+            let found = found.ok_or_else(|| QueryError::Field { field: field.name.clone(), on })?;
             object.insert(field.alias.clone(), found);
         }
         Ok(Json::Object(object))
@@ -117,18 +99,13 @@ impl<'a> Run<'a> {
         for part in selection {
             self.fields_left = self.fields_left.checked_sub(1).ok_or(QueryError::TooMuch)?;
             match part {
-                Selection::Field(field) if self.variables.wants(&field.conditions) => {
-                    out.push(field)
-                }
+                Selection::Field(field) if self.variables.wants(&field.conditions) => out.push(field),
                 Selection::Inline(conditions, inner) if self.variables.wants(conditions) => {
                     self.flatten(inner, depth + 1, out)?;
                 }
                 Selection::Spread(name, conditions) if self.variables.wants(conditions) => {
                     let query: &'a Query = self.query;
-                    let inner = query
-                        .fragments
-                        .get(name)
-                        .ok_or_else(|| QueryError::Fragment(name.clone()))?;
+                    let inner = query.fragments.get(name).ok_or_else(|| QueryError::Fragment(name.clone()))?;
                     self.flatten(inner, depth + 1, out)?;
                 }
                 _ => {}
@@ -138,16 +115,8 @@ impl<'a> Run<'a> {
     }
 
     fn arguments(&self, field: &Field) -> Result<Arguments, QueryError> {
-        let resolved =
-            |(name, value): &(String, Value)| (name.clone(), self.variables.resolve(value));
-        Ok(Arguments(
-            field
-                .arguments
-                .iter()
-                .map(resolved)
-                .filter(|(_, value)| !value.is_null())
-                .collect(),
-        ))
+        let resolved = |(name, value): &(String, Value)| (name.clone(), self.variables.resolve(value));
+        Ok(Arguments(field.arguments.iter().map(resolved).filter(|(_, value)| !value.is_null()).collect()))
     }
 
     fn root(&mut self, field: &'a Field) -> Result<Option<Json>, QueryError> {
@@ -155,39 +124,23 @@ impl<'a> Run<'a> {
         Ok(Some(match field.name.as_str() {
             "transactions" => self.transactions(field, &arguments)?,
             "transaction" => {
-                let found = arguments
-                    .text("id")?
-                    .and_then(|id| self.ledger.get(&parse_id(&id)?));
-                found.map_or(Ok(Json::Null), |found| {
-                    self.transaction(&field.selection, &found)
-                })?
+                let found = arguments.text("id")?.and_then(|id| self.ledger.get(&parse_id(&id)?));
+                found.map_or(Ok(Json::Null), |found| self.transaction(&field.selection, &found))?
             }
             "blocks" => self.blocks(field, &arguments)?,
             "block" => {
-                let found = arguments
-                    .text("id")?
-                    .and_then(|id| self.every_block().find(|block| block.id == id));
+                let found = arguments.text("id")?.and_then(|id| self.every_block().find(|block| block.id == id));
                 found.map_or(Ok(Json::Null), |found| self.block(&field.selection, &found))?
             }
             _ => return Ok(None),
         }))
     }
 
-    fn transactions(
-        &mut self,
-        field: &'a Field,
-        arguments: &Arguments,
-    ) -> Result<Json, QueryError> {
+    fn transactions(&mut self, field: &'a Field, arguments: &Arguments) -> Result<Json, QueryError> {
         let filter = Filter::read(arguments)?;
         let first = arguments.first()?;
         let (after, backwards) = (arguments.after()?, arguments.backwards()?);
-        let start = after.map(|after| {
-            if backwards {
-                after.checked_sub(1)
-            } else {
-                Some(after.saturating_add(1))
-            }
-        });
+        let start = after.map(|after| if backwards { after.checked_sub(1) } else { Some(after.saturating_add(1)) });
         let mut found: Vec<Arc<Transaction>> = Vec::new();
         if start != Some(None) {
             let mut visit = |transaction: &Arc<Transaction>| {
@@ -199,10 +152,7 @@ impl<'a> Run<'a> {
             match &filter.ids {
                 // Answered in the order of the ledger all the same, whatever order the ids came in.
                 Some(ids) => {
-                    let mut named: Vec<_> = ids
-                        .iter()
-                        .filter_map(|id| self.ledger.get(&parse_id(id)?))
-                        .collect();
+                    let mut named: Vec<_> = ids.iter().filter_map(|id| self.ledger.get(&parse_id(id)?)).collect();
                     named.sort_by_key(|transaction| transaction.sequence);
                     named.dedup_by_key(|transaction| transaction.sequence);
                     if backwards {
@@ -210,13 +160,7 @@ impl<'a> Run<'a> {
                     }
                     let from = start.flatten();
                     named.retain(|found| {
-                        from.is_none_or(|from| {
-                            if backwards {
-                                found.sequence <= from
-                            } else {
-                                found.sequence >= from
-                            }
-                        })
+                        from.is_none_or(|from| if backwards { found.sequence <= from } else { found.sequence >= from })
                     });
                     let _ = named.iter().all(&mut visit);
                 }
@@ -225,13 +169,8 @@ impl<'a> Run<'a> {
         }
         let has_next = found.len() > first;
         found.truncate(first);
-        let entries = found
-            .into_iter()
-            .map(|transaction| (cursor(transaction.sequence), transaction))
-            .collect();
-        self.connection(field, entries, has_next, |run, selection, transaction| {
-            run.transaction(selection, transaction)
-        })
+        let entries = found.into_iter().map(|transaction| (cursor(transaction.sequence), transaction)).collect();
+        self.connection(field, entries, has_next, |run, selection, transaction| run.transaction(selection, transaction))
     }
 
     fn blocks(&mut self, field: &'a Field, arguments: &Arguments) -> Result<Json, QueryError> {
@@ -240,23 +179,13 @@ impl<'a> Run<'a> {
         let first = arguments.first()?;
         let backwards = arguments.backwards()?;
         let newest = self.ledger.clock().height();
-        let (mut low, mut high) = (
-            min.unwrap_or(0).max(FIRST_HEIGHT),
-            max.unwrap_or(u64::MAX).min(newest),
-        );
+        let (mut low, mut high) = (min.unwrap_or(0).max(FIRST_HEIGHT), max.unwrap_or(u64::MAX).min(newest));
         if let Some(after) = arguments.after()? {
             let after = after as u64;
-            if backwards {
-                high = high.min(after.saturating_sub(1))
-            } else {
-                low = low.max(after.saturating_add(1))
-            }
+            if backwards { high = high.min(after.saturating_sub(1)) } else { low = low.max(after.saturating_add(1)) }
         }
-        let in_order: Box<dyn Iterator<Item = u64>> = if backwards {
-            Box::new((low..=high).rev())
-        } else {
-            Box::new(low..=high)
-        };
+        let in_order: Box<dyn Iterator<Item = u64>> =
+            if backwards { Box::new((low..=high).rev()) } else { Box::new(low..=high) };
         let clock = self.ledger.clock().clone();
         let mut found: Vec<(String, Block)> = in_order
             .filter_map(|height| clock.block(height))
@@ -266,9 +195,7 @@ impl<'a> Run<'a> {
             .collect();
         let has_next = found.len() > first;
         found.truncate(first);
-        self.connection(field, found, has_next, |run, selection, block| {
-            run.block(selection, block)
-        })
+        self.connection(field, found, has_next, |run, selection, block| run.block(selection, block))
     }
 
     fn connection<T>(
@@ -305,11 +232,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn transaction(
-        &mut self,
-        selection: &'a [Selection],
-        transaction: &Transaction,
-    ) -> Result<Json, QueryError> {
+    fn transaction(&mut self, selection: &'a [Selection], transaction: &Transaction) -> Result<Json, QueryError> {
         let (quantity, fee) = match &transaction.content {
             Content::Item(_) => ("0", "0"),
             Content::Layer1(layer1) => (layer1.quantity.as_str(), layer1.reward.as_str()),
@@ -352,9 +275,9 @@ impl<'a> Run<'a> {
                     None => Json::Null,
                 },
                 "parent" | "bundledIn" => match &transaction.bundled_in {
-                    Some(bundle) => run.leaves(inner, "Parent", |name| {
-                        (name == "id").then(|| json!(to_base64url(bundle)))
-                    })?,
+                    Some(bundle) => {
+                        run.leaves(inner, "Parent", |name| (name == "id").then(|| json!(to_base64url(bundle))))?
+                    }
                     None => Json::Null,
                 },
                 _ => return Ok(None),
@@ -421,10 +344,7 @@ impl Arguments {
 
     /// A list of texts; one text stands for a list of one, as in GraphQL's coercion.
     fn texts(&self, name: &str) -> Result<Option<Vec<String>>, QueryError> {
-        self.0
-            .get(name)
-            .map(|value| texts(value).ok_or_else(|| QueryError::Argument(name.to_owned())))
-            .transpose()
+        self.0.get(name).map(|value| texts(value).ok_or_else(|| QueryError::Argument(name.to_owned()))).transpose()
     }
 
     fn first(&self) -> Result<usize, QueryError> {
@@ -441,13 +361,8 @@ impl Arguments {
         let Some(text) = self.text("after")?.filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        let place = STANDARD
-            .decode(text)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
-        place
-            .map(Some)
-            .ok_or_else(|| QueryError::Argument("after".into()))
+        let place = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+        place.map(Some).ok_or_else(|| QueryError::Argument("after".into()))
     }
 
     fn backwards(&self) -> Result<bool, QueryError> {
@@ -470,21 +385,14 @@ impl Arguments {
                 None => Self::wrong(name),
             },
         };
-        if range.is_object() {
-            Ok((end("min")?, end("max")?))
-        } else {
-            Self::wrong(name)
-        }
+        if range.is_object() { Ok((end("min")?, end("max")?)) } else { Self::wrong(name) }
     }
 }
 
 fn texts(value: &Json) -> Option<Vec<String>> {
     match value {
         Json::String(text) => Some(vec![text.clone()]),
-        Json::Array(values) => values
-            .iter()
-            .map(|value| value.as_str().map(str::to_owned))
-            .collect(),
+        Json::Array(values) => values.iter().map(|value| value.as_str().map(str::to_owned)).collect(),
         _ => None,
     }
 }
@@ -511,19 +419,11 @@ impl Filter {
         let wrong = || QueryError::Argument("tags".into());
         let tags = match arguments.0.get("tags") {
             None => Vec::new(),
-            Some(Json::Array(tags)) => tags
-                .iter()
-                .map(TagFilter::read)
-                .collect::<Option<_>>()
-                .ok_or_else(wrong)?,
+            Some(Json::Array(tags)) => tags.iter().map(TagFilter::read).collect::<Option<_>>().ok_or_else(wrong)?,
             Some(tag) => vec![TagFilter::read(tag).ok_or_else(wrong)?],
         };
         // An empty list filters nothing, as on the gateways.
-        let some = |name| {
-            arguments
-                .texts(name)
-                .map(|values| values.filter(|values| !values.is_empty()))
-        };
+        let some = |name| arguments.texts(name).map(|values| values.filter(|values| !values.is_empty()));
         Ok(Self {
             ids: some("ids")?,
             owners: some("owners")?,
@@ -536,21 +436,14 @@ impl Filter {
 
     fn accepts(&self, transaction: &Transaction) -> bool {
         let among = |wanted: &Option<Vec<String>>, found: &dyn Fn() -> String| {
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.contains(&found()))
+            wanted.as_ref().is_none_or(|wanted| wanted.contains(&found()))
         };
         self.height.0.is_none_or(|min| transaction.height >= min)
             && self.height.1.is_none_or(|max| transaction.height <= max)
             && self.tags.iter().all(|tag| tag.accepts(transaction))
             && among(&self.owners, &|| transaction.address())
             && among(&self.recipients, &|| to_base64url(transaction.recipient()))
-            && among(&self.bundled_in, &|| {
-                transaction
-                    .bundled_in
-                    .map(|id| to_base64url(&id))
-                    .unwrap_or_default()
-            })
+            && among(&self.bundled_in, &|| transaction.bundled_in.map(|id| to_base64url(&id)).unwrap_or_default())
     }
 }
 
@@ -561,18 +454,11 @@ impl TagFilter {
             Some("NEQ") => true,
             Some(_) => return None,
         };
-        Some(Self {
-            name: value["name"].as_str()?.to_owned(),
-            values: texts(&value["values"])?,
-            not,
-        })
+        Some(Self { name: value["name"].as_str()?.to_owned(), values: texts(&value["values"])?, not })
     }
 
     fn accepts(&self, transaction: &Transaction) -> bool {
-        let found = transaction
-            .tags()
-            .iter()
-            .any(|tag| tag.name == self.name && self.values.contains(&tag.value));
+        let found = transaction.tags().iter().any(|tag| tag.name == self.name && self.values.contains(&tag.value));
         found != self.not
     }
 }

@@ -84,18 +84,13 @@ impl Variables<'_> {
         match value {
             Value::Leaf(leaf) => leaf.clone(),
             Value::List(values) => values.iter().map(|value| self.resolve(value)).collect(),
-            Value::Object(members) => Json::Object(
-                members
-                    .iter()
-                    .map(|(name, value)| (name.clone(), self.resolve(value)))
-                    .collect(),
-            ),
+            Value::Object(members) => {
+                Json::Object(members.iter().map(|(name, value)| (name.clone(), self.resolve(value))).collect())
+            }
             Value::Variable(name) => match (self.given.get(name), self.defaults.get(name)) {
                 (Some(given), _) => given.clone(),
                 // A default cannot mention variables, so this goes one step deep only.
-                (None, Some(default @ (Value::Leaf(_) | Value::List(_) | Value::Object(_)))) => {
-                    self.resolve(default)
-                }
+                (None, Some(default @ (Value::Leaf(_) | Value::List(_) | Value::Object(_)))) => self.resolve(default),
                 (None, _) => Json::Null,
             },
         }
@@ -103,9 +98,7 @@ impl Variables<'_> {
 
     /// Whether all of a part's conditions hold.
     pub fn wants(&self, conditions: &[(bool, Value)]) -> bool {
-        conditions.iter().all(|(include, condition)| {
-            self.resolve(condition).as_bool().unwrap_or(false) == *include
-        })
+        conditions.iter().all(|(include, condition)| self.resolve(condition).as_bool().unwrap_or(false) == *include)
     }
 }
 
@@ -115,16 +108,9 @@ impl Variables<'_> {
 /// [`SyntaxError`]; mutations, subscriptions and an unclear choice are errors too.
 pub fn parse(text: &str, operation: Option<&str>) -> Result<Query, SyntaxError> {
     if text.len() > QUERY_BYTES_MAX {
-        return Err(SyntaxError {
-            at: QUERY_BYTES_MAX,
-            why: format!("queries end after {QUERY_BYTES_MAX} bytes"),
-        });
+        return Err(SyntaxError { at: QUERY_BYTES_MAX, why: format!("queries end after {QUERY_BYTES_MAX} bytes") });
     }
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { text, at: 0, depth: 0 };
     let mut operations = Vec::new();
     let mut fragments = HashMap::new();
     while parser.peek()?.is_some() {
@@ -151,19 +137,12 @@ pub fn parse(text: &str, operation: Option<&str>) -> Result<Query, SyntaxError> 
         }
     }
     let chosen = match operation {
-        Some(wanted) => operations
-            .into_iter()
-            .find(|(name, ..)| name.as_deref() == Some(wanted)),
+        Some(wanted) => operations.into_iter().find(|(name, ..)| name.as_deref() == Some(wanted)),
         None if operations.len() == 1 => operations.pop(),
         None => None,
     };
-    let (_, defaults, selection) =
-        chosen.ok_or_else(|| parser.error("expected exactly one query to run".into()))?;
-    Ok(Query {
-        selection,
-        defaults,
-        fragments,
-    })
+    let (_, defaults, selection) = chosen.ok_or_else(|| parser.error("expected exactly one query to run".into()))?;
+    Ok(Query { selection, defaults, fragments })
 }
 
 struct Parser<'a> {
@@ -185,9 +164,7 @@ impl<'a> Parser<'a> {
     fn peek(&mut self) -> Result<Option<char>, SyntaxError> {
         loop {
             let rest = self.rest();
-            let skipped = rest.trim_start_matches(|c: char| {
-                c.is_ascii_whitespace() || c == ',' || c == '\u{feff}'
-            });
+            let skipped = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',' || c == '\u{feff}');
             self.at += rest.len() - skipped.len();
             let Some(comment) = skipped.strip_prefix('#') else {
                 return Ok(skipped.chars().next());
@@ -206,17 +183,11 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, token: &str) -> Result<(), SyntaxError> {
-        if self.eat(token)? {
-            Ok(())
-        } else {
-            Err(self.error(format!("expected `{token}`")))
-        }
+        if self.eat(token)? { Ok(()) } else { Err(self.error(format!("expected `{token}`"))) }
     }
 
     fn peek_name(&mut self) -> Result<bool, SyntaxError> {
-        Ok(self
-            .peek()?
-            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_'))
+        Ok(self.peek()?.is_some_and(|c| c.is_ascii_alphabetic() || c == '_'))
     }
 
     fn name(&mut self) -> Result<String, SyntaxError> {
@@ -224,29 +195,17 @@ impl<'a> Parser<'a> {
             return Err(self.error("expected a name".into()));
         }
         let rest = self.rest();
-        let length = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         self.at += length;
         Ok(rest[..length].to_owned())
     }
 
     fn keyword(&mut self, word: &str) -> Result<(), SyntaxError> {
         let at = self.at;
-        if self.name()? == word {
-            Ok(())
-        } else {
-            Err(SyntaxError {
-                at,
-                why: format!("expected `{word}`"),
-            })
-        }
+        if self.name()? == word { Ok(()) } else { Err(SyntaxError { at, why: format!("expected `{word}`") }) }
     }
 
-    fn deeper<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
-    ) -> Result<T, SyntaxError> {
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, SyntaxError>) -> Result<T, SyntaxError> {
         if self.depth == DEPTH_MAX {
             return Err(self.error(format!("nesting ends at {DEPTH_MAX} levels")));
         }
@@ -265,11 +224,7 @@ impl<'a> Parser<'a> {
         self.deeper(|parser| {
             let mut parts = Vec::new();
             while !parser.eat("}")? {
-                parts.push(if parser.eat("...")? {
-                    parser.fragment()?
-                } else {
-                    Selection::Field(parser.field()?)
-                });
+                parts.push(if parser.eat("...")? { parser.fragment()? } else { Selection::Field(parser.field()?) });
             }
             Ok(parts)
         })
@@ -288,25 +243,11 @@ impl<'a> Parser<'a> {
 
     fn field(&mut self) -> Result<Field, SyntaxError> {
         let alias = self.name()?;
-        let name = if self.eat(":")? {
-            self.name()?
-        } else {
-            alias.clone()
-        };
+        let name = if self.eat(":")? { self.name()? } else { alias.clone() };
         let arguments = self.arguments()?;
         let conditions = self.directives()?;
-        let selection = if self.peek()? == Some('{') {
-            self.selection()?
-        } else {
-            Vec::new()
-        };
-        Ok(Field {
-            alias,
-            name,
-            arguments,
-            conditions,
-            selection,
-        })
+        let selection = if self.peek()? == Some('{') { self.selection()? } else { Vec::new() };
+        Ok(Field { alias, name, arguments, conditions, selection })
     }
 
     fn arguments(&mut self) -> Result<Vec<(String, Value)>, SyntaxError> {
@@ -325,18 +266,12 @@ impl<'a> Parser<'a> {
         let mut conditions = Vec::new();
         while self.eat("@")? {
             let name = self.name()?;
-            let condition = self
-                .arguments()?
-                .into_iter()
-                .find(|(name, _)| name == "if")
-                .map(|(_, value)| value);
+            let condition = self.arguments()?.into_iter().find(|(name, _)| name == "if").map(|(_, value)| value);
             match (name.as_str(), condition) {
                 ("include", Some(condition)) => conditions.push((true, condition)),
                 ("skip", Some(condition)) => conditions.push((false, condition)),
                 _ => {
-                    return Err(self.error(format!(
-                        "expected @include(if:) or @skip(if:), found @{name}"
-                    )));
+                    return Err(self.error(format!("expected @include(if:) or @skip(if:), found @{name}")));
                 }
             }
         }
@@ -413,22 +348,16 @@ impl<'a> Parser<'a> {
             escaped = byte == b'\\' && !escaped;
             ends.then_some(at + 1)
         });
-        let quoted = end
-            .map(|end| &rest[..end])
-            .ok_or_else(|| self.error("text without an end".into()))?;
-        let text =
-            serde_json::from_str(quoted).map_err(|error| self.error(format!("text: {error}")))?;
+        let quoted = end.map(|end| &rest[..end]).ok_or_else(|| self.error("text without an end".into()))?;
+        let text = serde_json::from_str(quoted).map_err(|error| self.error(format!("text: {error}")))?;
         self.at += quoted.len();
         Ok(text)
     }
 
     fn number(&mut self) -> Result<Value, SyntaxError> {
         let rest = self.rest();
-        let length = rest
-            .find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c))
-            .unwrap_or(rest.len());
-        let number = serde_json::from_str(&rest[..length])
-            .map_err(|error| self.error(format!("number: {error}")))?;
+        let length = rest.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(rest.len());
+        let number = serde_json::from_str(&rest[..length]).map_err(|error| self.error(format!("number: {error}")))?;
         self.at += length;
         Ok(Value::Leaf(Json::Number(number)))
     }
@@ -443,13 +372,7 @@ mod tests {
     fn fields(selection: &[Selection]) -> Vec<&Field> {
         selection
             .iter()
-            .filter_map(|part| {
-                if let Selection::Field(field) = part {
-                    Some(field)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|part| if let Selection::Field(field) = part { Some(field) } else { None })
             .collect()
     }
 
@@ -467,20 +390,11 @@ mod tests {
         )
         .unwrap();
         let field = fields(&query.selection)[0];
-        assert_eq!(
-            (field.alias.as_str(), field.name.as_str()),
-            ("mine", "transactions")
-        );
+        assert_eq!((field.alias.as_str(), field.name.as_str()), ("mine", "transactions"));
         let given = json!({ "ids": ["x"] });
-        let variables = Variables {
-            given: given.as_object().unwrap(),
-            defaults: &query.defaults,
-        };
-        let arguments: Vec<_> = field
-            .arguments
-            .iter()
-            .map(|(name, value)| (name.as_str(), variables.resolve(value)))
-            .collect();
+        let variables = Variables { given: given.as_object().unwrap(), defaults: &query.defaults };
+        let arguments: Vec<_> =
+            field.arguments.iter().map(|(name, value)| (name.as_str(), variables.resolve(value))).collect();
         assert_eq!(
             arguments,
             [
@@ -496,52 +410,19 @@ mod tests {
     #[test]
     fn picks_the_operation_that_is_named() {
         let text = "query A { a } query B { b }";
-        assert_eq!(
-            fields(&parse(text, Some("B")).unwrap().selection)[0].name,
-            "b"
-        );
+        assert_eq!(fields(&parse(text, Some("B")).unwrap().selection)[0].name, "b");
         assert!(parse(text, None).is_err());
         assert!(parse(text, Some("C")).is_err());
     }
 
     #[test]
     fn says_where_a_query_goes_wrong() {
-        assert_eq!(
-            parse("{ a( }", None).unwrap_err(),
-            SyntaxError {
-                at: 5,
-                why: "expected a name".into()
-            }
-        );
-        assert!(
-            parse("mutation { a }", None)
-                .unwrap_err()
-                .to_string()
-                .contains("found `mutation`")
-        );
-        assert!(
-            parse(&"{a".repeat(50), None)
-                .unwrap_err()
-                .to_string()
-                .contains("nesting ends")
-        );
-        assert!(
-            parse(&format!("{{ a(b: {}", "[".repeat(50)), None)
-                .unwrap_err()
-                .to_string()
-                .contains("nesting ends")
-        );
+        assert_eq!(parse("{ a( }", None).unwrap_err(), SyntaxError { at: 5, why: "expected a name".into() });
+        assert!(parse("mutation { a }", None).unwrap_err().to_string().contains("found `mutation`"));
+        assert!(parse(&"{a".repeat(50), None).unwrap_err().to_string().contains("nesting ends"));
+        assert!(parse(&format!("{{ a(b: {}", "[".repeat(50)), None).unwrap_err().to_string().contains("nesting ends"));
         assert!(parse(&" ".repeat(QUERY_BYTES_MAX + 1), None).is_err());
-        for cut in [
-            "{",
-            "{ a",
-            "{ a(b: \"",
-            "query ($",
-            "query ($a: [",
-            "fragment x",
-            "{ ...",
-            "{ a @",
-        ] {
+        for cut in ["{", "{ a", "{ a(b: \"", "query ($", "query ($a: [", "fragment x", "{ ...", "{ a @"] {
             assert!(parse(cut, None).is_err(), "{cut}");
         }
     }

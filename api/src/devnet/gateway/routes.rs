@@ -29,10 +29,7 @@ pub fn bundler(ledger: Arc<Ledger>) -> Router {
 
 async fn read_or_write(State(ledger): State<Arc<Ledger>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match (request.method(), segments.as_slice()) {
         (&Method::POST, ["graphql"]) => graphql(ledger, request).await,
         (&Method::POST, ["tx"]) => post(ledger, request).await,
@@ -81,9 +78,7 @@ fn get(ledger: &Ledger, path: &[&str]) -> Response {
 }
 
 fn data(found: &Transaction) -> Response {
-    let kind = found
-        .tag("Content-Type")
-        .and_then(|kind| HeaderValue::from_str(kind).ok());
+    let kind = found.tag("Content-Type").and_then(|kind| HeaderValue::from_str(kind).ok());
     let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     ([(header::CONTENT_TYPE, kind)], found.data().to_vec()).into_response()
 }
@@ -110,12 +105,8 @@ async fn graphql(ledger: Arc<Ledger>, request: Request) -> Response {
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let refusal = |text: String| {
-        http::with_status(
-            StatusCode::BAD_REQUEST,
-            &json!({ "errors": [{ "message": text }] }),
-        )
-    };
+    let refusal =
+        |text: String| http::with_status(StatusCode::BAD_REQUEST, &json!({ "errors": [{ "message": text }] }));
     let request: Json = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return refusal(format!("the body is not JSON: {error}")),
@@ -137,29 +128,20 @@ async fn post(ledger: Arc<Ledger>, request: Request) -> Response {
     if is_bytes {
         return store(ledger, body).await;
     }
-    match http::off_io(move || {
-        layer1::parse(&body).map(|transaction| ledger.insert_layer1(transaction))
-    })
-    .await
-    {
+    match http::off_io(move || layer1::parse(&body).map(|transaction| ledger.insert_layer1(transaction))).await {
         Ok(()) => "OK".into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
 fn is_bytes(request: &Request) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes() == b"application/octet-stream")
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/octet-stream")
 }
 
 async fn bundle(State(ledger): State<Arc<Ledger>>, request: Request) -> Response {
     let path = request.uri().path().trim_end_matches('/').to_owned();
     match (request.method(), path.as_str()) {
-        (&Method::GET, "" | "/info") => {
-            http::json(&json!({ "network": http::NETWORK, "unit": "bundler" }))
-        }
+        (&Method::GET, "" | "/info") => http::json(&json!({ "network": http::NETWORK, "unit": "bundler" })),
         (&Method::POST, "/tx" | "/tx/arweave") => match http::body(request).await {
             Ok(body) => store(ledger, body).await,
             Err(refused) => refused,

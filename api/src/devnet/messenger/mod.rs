@@ -43,10 +43,7 @@ pub struct MessengerSettings {
 
 impl Default for MessengerSettings {
     fn default() -> Self {
-        Self {
-            retry_delay: Duration::from_secs(1),
-            poll_interval: Duration::from_secs(10),
-        }
+        Self { retry_delay: Duration::from_secs(1), poll_interval: Duration::from_secs(10) }
     }
 }
 
@@ -115,10 +112,7 @@ impl Messenger {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, reqwest::Error> {
         // Everything asked is on loopback or named by the operator: an environment's proxy has no business here.
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(ANSWER_TIMEOUT)
-            .build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()?;
         Ok(Self {
             wallet,
             scheduler,
@@ -148,11 +142,7 @@ impl Messenger {
     }
 
     /// Runs an errand beside everything else, unless there are too many.
-    fn spawn(
-        self: &Arc<Self>,
-        what: &'static str,
-        errand: impl Future<Output = ()> + Send + 'static,
-    ) {
+    fn spawn(self: &Arc<Self>, what: &'static str, errand: impl Future<Output = ()> + Send + 'static) {
         if self.errands.fetch_add(1, Ordering::AcqRel) >= ERRANDS_MAX {
             self.errands.fetch_sub(1, Ordering::AcqRel);
             tracing::error!(what, "dropped: {ERRANDS_MAX} errands are under way");
@@ -183,10 +173,7 @@ impl Messenger {
         };
         // By hand: joining would re-encode cursors, which the real messenger sends as they are.
         let text = format!("{}{path}", base.as_str().trim_end_matches('/'));
-        let url = Url::parse(&text).map_err(|error| CuError::Answer {
-            url: base,
-            why: format!("{text}: {error}"),
-        })?;
+        let url = Url::parse(&text).map_err(|error| CuError::Answer { url: base, why: format!("{text}: {error}") })?;
         let mut delay = self.settings.retry_delay;
         for retry in 0.. {
             match self.ask_once(&url).await {
@@ -202,42 +189,21 @@ impl Messenger {
     }
 
     async fn ask_once(&self, url: &Url) -> Result<Value, CuError> {
-        let unreachable = |source| CuError::Unreachable {
-            url: url.clone(),
-            source,
-        };
-        let answer = |why: String| CuError::Answer {
-            url: url.clone(),
-            why,
-        };
-        let _permit = self
-            .requests
-            .acquire()
-            .await
-            .map_err(|closed| answer(closed.to_string()))?;
-        let mut response = self
-            .client
-            .get(url.clone())
-            .send()
-            .await
-            .map_err(unreachable)?;
+        let unreachable = |source| CuError::Unreachable { url: url.clone(), source };
+        let answer = |why: String| CuError::Answer { url: url.clone(), why };
+        let _permit = self.requests.acquire().await.map_err(|closed| answer(closed.to_string()))?;
+        let mut response = self.client.get(url.clone()).send().await.map_err(unreachable)?;
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(answer(format!(
-                    "it is longer than {ANSWER_BYTES_MAX} bytes"
-                )));
+                return Err(answer(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
         if !status.is_success() {
             let body = String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned();
-            return Err(CuError::Status {
-                url: url.clone(),
-                status: status.as_u16(),
-                body,
-            });
+            return Err(CuError::Status { url: url.clone(), status: status.as_u16(), body });
         }
         serde_json::from_slice(&body).map_err(|error| answer(format!("it is not JSON: {error}")))
     }

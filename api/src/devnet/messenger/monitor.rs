@@ -66,10 +66,7 @@ impl Messenger {
     /// # Errors
     /// [`MonitorError::Unknown`].
     pub fn unmonitor(&self, process: &Id) -> Result<(), MonitorError> {
-        self.monitors
-            .remove(process)
-            .map(|_| ())
-            .ok_or(MonitorError::Unknown)
+        self.monitors.remove(process).map(|_| ()).ok_or(MonitorError::Unknown)
     }
 
     async fn poll(self: &Arc<Self>, process: &str) {
@@ -91,10 +88,7 @@ impl Messenger {
                     continue;
                 }
             };
-            let edges = page["edges"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let edges = page["edges"].as_array().map(Vec::as_slice).unwrap_or_default();
             if let Some(last) = edges.last().and_then(|edge| edge["cursor"].as_str()) {
                 cursor = Some(last.to_owned());
             }
@@ -126,11 +120,7 @@ impl Messenger {
 fn outboxes(edges: &[Value]) -> Result<Vec<Outbox>, String> {
     let read = |edge: &Value| {
         let outbox = Outbox::read(&edge["node"])?;
-        if outbox.skipped > 0 {
-            Err("a message is malformed".to_owned())
-        } else {
-            Ok(outbox)
-        }
+        if outbox.skipped > 0 { Err("a message is malformed".to_owned()) } else { Ok(outbox) }
     };
     edges.iter().map(read).collect()
 }

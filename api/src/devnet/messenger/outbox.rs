@@ -64,22 +64,13 @@ impl Outbox {
         if !matches!(result["GasUsed"], Value::Null | Value::Number(_)) {
             return Err("`GasUsed` is neither a number nor null".into());
         }
-        let list = |name: &str| {
-            result[name]
-                .as_array()
-                .ok_or_else(|| format!("`{name}` is not an array"))
-        };
-        let (messages, spawns, assignments) =
-            (list("Messages")?, list("Spawns")?, list("Assignments")?);
+        let list = |name: &str| result[name].as_array().ok_or_else(|| format!("`{name}` is not an array"));
+        let (messages, spawns, assignments) = (list("Messages")?, list("Spawns")?, list("Assignments")?);
         let read: Vec<Message> = messages.iter().filter_map(Message::read).collect();
         Ok(Self {
             skipped: messages.len() - read.len(),
             messages: read,
-            spawns: spawns
-                .iter()
-                .map(Spawn::read)
-                .collect::<Option<_>>()
-                .ok_or("a spawn is malformed")?,
+            spawns: spawns.iter().map(Spawn::read).collect::<Option<_>>().ok_or("a spawn is malformed")?,
             assignments: assignments
                 .iter()
                 .map(Assignment::read)
@@ -109,26 +100,16 @@ impl Message {
 impl Spawn {
     fn read(value: &Value) -> Option<Self> {
         value["Anchor"].as_str()?;
-        Some(Self {
-            tags: tags(&value["Tags"])?,
-            data: data(&value["Data"]),
-        })
+        Some(Self { tags: tags(&value["Tags"])?, data: data(&value["Data"]) })
     }
 }
 
 impl Assignment {
     fn read(value: &Value) -> Option<Self> {
         let processes = texts(&value["Processes"])?;
-        let exclude = texts(&value["Exclude"])
-            .filter(|parts| !parts.is_empty())
-            .map(|parts| parts.join(","));
+        let exclude = texts(&value["Exclude"]).filter(|parts| !parts.is_empty()).map(|parts| parts.join(","));
         let message = value["Message"].as_str()?.to_owned();
-        Some(Self {
-            processes,
-            message,
-            base_layer: value["BaseLayer"] == true,
-            exclude,
-        })
+        Some(Self { processes, message, base_layer: value["BaseLayer"] == true, exclude })
     }
 }
 
@@ -142,11 +123,7 @@ fn optional(value: &Value) -> Option<Option<String>> {
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {
-    value
-        .as_array()?
-        .iter()
-        .map(|text| text.as_str().map(str::to_owned))
-        .collect()
+    value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 fn tags(value: &Value) -> Option<Vec<Tag>> {
@@ -175,29 +152,16 @@ mod tests {
 
     #[test]
     fn a_result_without_one_of_its_arrays_is_lost() {
-        assert_eq!(
-            Outbox::read(&json!({ "Messages": [], "Spawns": [] })),
-            Err("`Assignments` is not an array".into())
-        );
-        assert!(
-            Outbox::read(
-                &json!({ "message": "Evaluation of process \"P\" to \"M\" is in progress." })
-            )
-            .is_err()
-        );
-        let empty =
-            Outbox::read(&json!({ "Messages": [], "Spawns": [], "Assignments": [], "Error": "x" }))
-                .unwrap();
+        assert_eq!(Outbox::read(&json!({ "Messages": [], "Spawns": [] })), Err("`Assignments` is not an array".into()));
+        assert!(Outbox::read(&json!({ "message": "Evaluation of process \"P\" to \"M\" is in progress." })).is_err());
+        let empty = Outbox::read(&json!({ "Messages": [], "Spawns": [], "Assignments": [], "Error": "x" })).unwrap();
         assert!(empty.is_empty());
     }
 
     #[test]
     fn gas_must_be_a_number_or_nothing() {
         let with = |gas: Value| {
-            Outbox::read(
-                &json!({ "Messages": [], "Spawns": [], "Assignments": [], "GasUsed": gas }),
-            )
-            .is_ok()
+            Outbox::read(&json!({ "Messages": [], "Spawns": [], "Assignments": [], "GasUsed": gas })).is_ok()
         };
         assert!(with(json!(1)) && with(json!(null)) && !with(json!("1")));
     }
@@ -215,9 +179,7 @@ mod tests {
     #[test]
     fn a_spawn_without_an_anchor_or_a_broken_assignment_loses_everything() {
         let with = |spawns: Value, assignments: Value| {
-            Outbox::read(
-                &json!({ "Messages": [message(json!([]))], "Spawns": spawns, "Assignments": assignments }),
-            )
+            Outbox::read(&json!({ "Messages": [message(json!([]))], "Spawns": spawns, "Assignments": assignments }))
         };
         assert!(with(json!([{ "Tags": [] }]), json!([])).is_err());
         assert!(with(json!([]), json!([{ "Processes": "p", "Message": "m" }])).is_err());

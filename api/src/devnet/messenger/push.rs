@@ -49,18 +49,9 @@ impl Messenger {
     }
 
     /// Sends on what a result of `process` says.
-    pub(super) async fn deliver(
-        self: &Arc<Self>,
-        process: &str,
-        pushed_for: Option<&str>,
-        outbox: Outbox,
-    ) {
+    pub(super) async fn deliver(self: &Arc<Self>, process: &str, pushed_for: Option<&str>, outbox: Outbox) {
         if outbox.skipped > 0 {
-            tracing::warn!(
-                process,
-                "{} malformed messages are left out",
-                outbox.skipped
-            );
+            tracing::warn!(process, "{} malformed messages are left out", outbox.skipped);
         }
         let failed = |what: &str, error: PushError| tracing::warn!(process, what, %error, "an errand ends here");
         for message in outbox.messages {
@@ -72,12 +63,7 @@ impl Messenger {
         }
         for spawn in outbox.spawns {
             match self.send_spawn(process, pushed_for, &spawn).await {
-                Ok(child) => self.report_spawn(
-                    process.to_owned(),
-                    pushed_for.map(str::to_owned),
-                    spawn,
-                    child,
-                ),
+                Ok(child) => self.report_spawn(process.to_owned(), pushed_for.map(str::to_owned), spawn, child),
                 Err(error) => failed("spawn", error),
             }
         }
@@ -92,10 +78,7 @@ impl Messenger {
     }
 
     async fn result(&self, origin: &Origin) -> Result<Outbox, PushError> {
-        let path = format!(
-            "/result/{}?process-id={}&no-busy=1",
-            origin.id, origin.process
-        );
+        let path = format!("/result/{}?process-id={}&no-busy=1", origin.id, origin.process);
         let result = self.ask(&path, RETRIES_MAX).await?;
         Outbox::read(&result).map_err(|why| PushError::Lost(origin.id.clone(), why))
     }
@@ -107,26 +90,15 @@ impl Messenger {
         message: Message,
     ) -> Result<Option<Origin>, PushError> {
         let unsendable = |why: String| PushError::Unsendable(why);
-        let target = message
-            .target
-            .ok_or_else(|| unsendable("it has no target".into()))?;
-        let target_id = parse_id(&target)
-            .ok_or_else(|| unsendable(format!("its target {target:?} is no id")))?;
+        let target = message.target.ok_or_else(|| unsendable("it has no target".into()))?;
+        let target_id = parse_id(&target).ok_or_else(|| unsendable(format!("its target {target:?} is no id")))?;
         let anchor = match message.anchor {
             None => None,
             Some(text) => Some(
-                text.as_bytes()
-                    .try_into()
-                    .map_err(|_| unsendable(format!("its anchor {text:?} has not 32 bytes")))?,
+                text.as_bytes().try_into().map_err(|_| unsendable(format!("its anchor {text:?} has not 32 bytes")))?,
             ),
         };
-        const OURS: [&str; 5] = [
-            "Data-Protocol",
-            "Type",
-            "From-Process",
-            "From-Module",
-            "Assignments",
-        ];
+        const OURS: [&str; 5] = ["Data-Protocol", "Type", "From-Process", "From-Module", "Assignments"];
         let mut tags = without(message.tags, &OURS);
         tags.extend([
             Tag::new("Data-Protocol", "ao"),
@@ -135,14 +107,7 @@ impl Messenger {
             Tag::new("From-Module", self.module_of(process).unwrap_or_default()),
         ]);
         tags.extend(pushed_for.map(|id| Tag::new("Pushed-For", id)));
-        let item = self
-            .sign(Draft {
-                target: Some(target_id),
-                anchor,
-                tags,
-                data: message.data,
-            })
-            .await?;
+        let item = self.sign(Draft { target: Some(target_id), anchor, tags, data: message.data }).await?;
         let ledger = self.scheduler.ledger();
         if self.scheduler.process(&target_id).is_none() && !ledger.contains(&target_id) {
             // Nobody schedules for a wallet: the item goes to "Arweave", and that is all.
@@ -151,11 +116,7 @@ impl Messenger {
         }
         let id = item.id_text();
         self.schedule(item).await?;
-        Ok(Some(Origin {
-            process: target,
-            id,
-            pushed_for: pushed_for.map(str::to_owned),
-        }))
+        Ok(Some(Origin { process: target, id, pushed_for: pushed_for.map(str::to_owned) }))
     }
 
     async fn send_spawn(
@@ -164,10 +125,7 @@ impl Messenger {
         pushed_for: Option<&str>,
         spawn: &Spawn,
     ) -> Result<String, PushError> {
-        let mut tags = without(
-            self.with_module(process, spawn.tags.clone()),
-            &["Data-Protocol", "Type", "Variant"],
-        );
+        let mut tags = without(self.with_module(process, spawn.tags.clone()), &["Data-Protocol", "Type", "Variant"]);
         tags.extend([
             Tag::new("Data-Protocol", "ao"),
             Tag::new("Type", "Process"),
@@ -178,27 +136,14 @@ impl Messenger {
         if tags::first(&tags, "Scheduler").is_none() {
             tags.push(Tag::new("Scheduler", self.scheduler.address()));
         }
-        let child = self
-            .sign(Draft {
-                target: None,
-                anchor: None,
-                tags,
-                data: spawn.data.clone(),
-            })
-            .await?;
+        let child = self.sign(Draft { target: None, anchor: None, tags, data: spawn.data.clone() }).await?;
         let id = child.id_text();
         self.schedule(child).await?;
         Ok(id)
     }
 
     /// Tells the parent of its child, then pushes the results of the child's boot and of the news.
-    fn report_spawn(
-        self: &Arc<Self>,
-        parent: String,
-        pushed_for: Option<String>,
-        spawn: Spawn,
-        child: String,
-    ) {
+    fn report_spawn(self: &Arc<Self>, parent: String, pushed_for: Option<String>, spawn: Spawn, child: String) {
         let messenger = self.clone();
         self.spawn("spawn", async move {
             let boot = Origin { process: child.clone(), id: child.clone(), pushed_for: pushed_for.clone() };
@@ -224,9 +169,7 @@ impl Messenger {
         spawn: Spawn,
         child: &str,
     ) -> Result<Origin, PushError> {
-        let variant = tags::first(&spawn.tags, "Variant")
-            .unwrap_or("ao.TN.1")
-            .to_owned();
+        let variant = tags::first(&spawn.tags, "Variant").unwrap_or("ao.TN.1").to_owned();
         let mut tags = self.with_module(parent, spawn.tags);
         tags.retain(|tag| !(tag.name == "Data-Protocol" && tag.value == "ao"));
         let mut tags = without(tags, &["Variant", "Type"]);
@@ -237,23 +180,11 @@ impl Messenger {
             Tag::new("Action", "Spawned"),
             Tag::new("Variant", variant),
         ]);
-        let target = parse_id(parent)
-            .ok_or_else(|| PushError::Unsendable(format!("{parent:?} is no id")))?;
-        let item = self
-            .sign(Draft {
-                target: Some(target),
-                anchor: None,
-                tags,
-                data: b" ".to_vec(),
-            })
-            .await?;
+        let target = parse_id(parent).ok_or_else(|| PushError::Unsendable(format!("{parent:?} is no id")))?;
+        let item = self.sign(Draft { target: Some(target), anchor: None, tags, data: b" ".to_vec() }).await?;
         let id = item.id_text();
         self.schedule(item).await?;
-        Ok(Origin {
-            process: parent.to_owned(),
-            id,
-            pushed_for: pushed_for.clone(),
-        })
+        Ok(Origin { process: parent.to_owned(), id, pushed_for: pushed_for.clone() })
     }
 
     async fn send_assignment(
@@ -262,30 +193,17 @@ impl Messenger {
         pushed_for: Option<&str>,
         assignment: &Assignment,
     ) -> Result<Origin, PushError> {
-        let (scheduler, to, message) = (
-            self.scheduler.clone(),
-            process.to_owned(),
-            assignment.message.clone(),
-        );
-        let options = AssignOptions {
-            base_layer: assignment.base_layer,
-            exclude: assignment.exclude.clone(),
-        };
+        let (scheduler, to, message) = (self.scheduler.clone(), process.to_owned(), assignment.message.clone());
+        let options = AssignOptions { base_layer: assignment.base_layer, exclude: assignment.exclude.clone() };
         let scheduled = off_io(move || scheduler.assign(&to, &message, &options)).await?;
         let id = to_base64url(&scheduled.id);
-        Ok(Origin {
-            process: process.to_owned(),
-            id,
-            pushed_for: pushed_for.map(str::to_owned),
-        })
+        Ok(Origin { process: process.to_owned(), id, pushed_for: pushed_for.map(str::to_owned) })
     }
 
     async fn sign(&self, draft: Draft) -> Result<Arc<DataItem>, PushError> {
         let wallet = self.wallet.clone();
         let signed = off_io(move || wallet.sign(draft)).await;
-        signed
-            .map(Arc::new)
-            .map_err(|error| PushError::Unsendable(error.to_string()))
+        signed.map(Arc::new).map_err(|error| PushError::Unsendable(error.to_string()))
     }
 
     async fn schedule(&self, item: Arc<DataItem>) -> Result<(), PushError> {

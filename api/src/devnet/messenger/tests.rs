@@ -8,8 +8,7 @@ use lockstep_cu::item::{DataItem, Draft, Id, Tag};
 
 use crate::devnet::Devnet;
 use crate::devnet::testkit::{
-    MODULE, StandIn, ask, eventually, get, id, message, network, nothing, post, process, tag, tags,
-    text, user,
+    MODULE, StandIn, ask, eventually, get, id, message, network, nothing, post, process, tag, tags, text, user,
 };
 
 /// 32 characters that differ with `n`.
@@ -18,12 +17,8 @@ fn anchor(n: usize) -> String {
 }
 
 fn mail(target: &str, n: usize, extra: &[(&str, &str)]) -> Value {
-    let mut tags = tags(&[
-        ("Data-Protocol", "ao"),
-        ("Variant", "ao.TN.1"),
-        ("Type", "Message"),
-        ("Reference", &n.to_string()),
-    ]);
+    let mut tags =
+        tags(&[("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Message"), ("Reference", &n.to_string())]);
     tags.extend(extra.iter().map(|(name, value)| Tag::new(*name, *value)));
     json!({ "Target": target, "Anchor": anchor(n), "Data": format!("mail {n}"), "Tags": tags })
 }
@@ -40,18 +35,9 @@ async fn send(devnet: &Devnet, item: &DataItem) -> String {
 
 /// The nodes of a schedule, the process left out.
 async fn schedule(devnet: &Devnet, process: &Id) -> Vec<Value> {
-    let page = get(
-        &devnet.urls().scheduler,
-        &format!("/{}?process-id=x&from-nonce=0&limit=1000", text(process)),
-    )
-    .await
-    .json();
-    page["edges"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|edge| edge["node"].clone())
-        .collect()
+    let page =
+        get(&devnet.urls().scheduler, &format!("/{}?process-id=x&from-nonce=0&limit=1000", text(process))).await.json();
+    page["edges"].as_array().unwrap().iter().map(|edge| edge["node"].clone()).collect()
 }
 
 /// Waits until a schedule has this many messages.
@@ -63,18 +49,11 @@ async fn scheduled(devnet: &Devnet, process: &Id, count: usize) -> Vec<Value> {
 }
 
 async fn idle(devnet: &Devnet) {
-    eventually("an idle messenger", async || {
-        (devnet.messenger().errands() == 0).then_some(())
-    })
-    .await;
+    eventually("an idle messenger", async || (devnet.messenger().errands() == 0).then_some(())).await;
 }
 
 fn names(tags: &Value) -> Vec<&str> {
-    tags.as_array()
-        .unwrap()
-        .iter()
-        .map(|tag| tag["name"].as_str().unwrap())
-        .collect()
+    tags.as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -86,24 +65,9 @@ async fn two_processes_play_ping_pong_through_the_messenger() {
         // Boots say nothing; every message is answered to the other side, ten times in all.
         let boots = path.starts_with(&format!("/result/{}", text(&a_id)))
             || path.starts_with(&format!("/result/{}", text(&b_id)));
-        let turn = if boots {
-            10
-        } else {
-            turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
-        };
-        let other = if path.contains(&format!("process-id={}", text(&a_id))) {
-            b_id
-        } else {
-            a_id
-        };
-        (
-            200,
-            if turn < 10 {
-                result(vec![mail(&text(&other), turn, &[])], vec![], vec![])
-            } else {
-                nothing()
-            },
-        )
+        let turn = if boots { 10 } else { turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst) };
+        let other = if path.contains(&format!("process-id={}", text(&a_id))) { b_id } else { a_id };
+        (200, if turn < 10 { result(vec![mail(&text(&other), turn, &[])], vec![], vec![]) } else { nothing() })
     })
     .await;
     let devnet = network(Some(cu.url.clone())).await;
@@ -111,10 +75,7 @@ async fn two_processes_play_ping_pong_through_the_messenger() {
         send(&devnet, item).await;
     }
     let first = send(&devnet, &message(&a_id, b"serve", &[])).await;
-    let (at_a, at_b) = (
-        scheduled(&devnet, &a_id, 6).await,
-        scheduled(&devnet, &b_id, 5).await,
-    );
+    let (at_a, at_b) = (scheduled(&devnet, &a_id, 6).await, scheduled(&devnet, &b_id, 5).await);
     idle(&devnet).await;
     assert_eq!((at_a.len(), at_b.len()), (6, 5));
     for (turn, node) in at_b.iter().enumerate() {
@@ -123,28 +84,13 @@ async fn two_processes_play_ping_pong_through_the_messenger() {
         assert_eq!(pushed["anchor"], anchor(2 * turn));
         assert_eq!(pushed["owner"]["address"], devnet.messenger().address());
         // The process's tags but those that are the messenger's, then these.
-        let order = [
-            "Variant",
-            "Reference",
-            "Data-Protocol",
-            "Type",
-            "From-Process",
-            "From-Module",
-            "Pushed-For",
-        ];
+        let order = ["Variant", "Reference", "Data-Protocol", "Type", "From-Process", "From-Module", "Pushed-For"];
         assert_eq!(names(&pushed["tags"]), order);
-        assert_eq!(
-            tag(&pushed["tags"], "From-Process"),
-            Some(text(&a_id).as_str())
-        );
+        assert_eq!(tag(&pushed["tags"], "From-Process"), Some(text(&a_id).as_str()));
         assert_eq!(tag(&pushed["tags"], "From-Module"), Some(MODULE));
         assert_eq!(tag(&pushed["tags"], "Pushed-For"), Some(first.as_str()));
     }
-    assert!(
-        cu.asked().iter().all(|path| path.ends_with("&no-busy=1")),
-        "{:?}",
-        cu.asked()
-    );
+    assert!(cu.asked().iter().all(|path| path.ends_with("&no-busy=1")), "{:?}", cu.asked());
 }
 
 #[tokio::test]
@@ -173,23 +119,12 @@ async fn a_spawn_boots_the_child_and_tells_the_parent() {
     let news = &at_parent[0]["message"];
     assert_eq!(tag(&news["tags"], "Action"), Some("Spawned"));
     assert_eq!(news["data"], " ");
-    let order = [
-        "From-Process",
-        "From-Module",
-        "Module",
-        "Reference",
-        "Data-Protocol",
-        "Type",
-        "Process",
-        "Action",
-        "Variant",
-    ];
+    let order =
+        ["From-Process", "From-Module", "Module", "Reference", "Data-Protocol", "Type", "Process", "Action", "Variant"];
     assert_eq!(names(&news["tags"]), order);
     assert_eq!(tag(&news["tags"], "From-Module"), Some(MODULE));
     let child = tag(&news["tags"], "Process").unwrap();
-    let born = get(&devnet.urls().scheduler, &format!("/processes/{child}"))
-        .await
-        .json();
+    let born = get(&devnet.urls().scheduler, &format!("/processes/{child}")).await.json();
     assert_eq!(born["data"], "child's data");
     let order = [
         "From-Process",
@@ -205,15 +140,9 @@ async fn a_spawn_boots_the_child_and_tells_the_parent() {
     ];
     assert_eq!(names(&born["tags"]), order);
     assert_eq!(tag(&born["tags"], "Pushed-For"), Some(first.as_str()));
-    assert_eq!(
-        tag(&born["tags"], "Scheduler"),
-        Some(devnet.scheduler().address().as_str())
-    );
+    assert_eq!(tag(&born["tags"], "Scheduler"), Some(devnet.scheduler().address().as_str()));
     // What the child said at its boot came from the child.
-    assert_eq!(
-        tag(&at_parent[1]["message"]["tags"], "From-Process"),
-        Some(child)
-    );
+    assert_eq!(tag(&at_parent[1]["message"]["tags"], "From-Process"), Some(child));
 }
 
 #[tokio::test]
@@ -225,7 +154,14 @@ async fn assignments_of_results_are_scheduled_and_their_results_asked_by_assignm
     let shared = item_id.clone();
     let cu = StandIn::start(move |path| {
         let assign = json!({ "Processes": [text(&b_id), "no process"], "Message": shared, "Exclude": ["Data"] });
-        (200, if path.starts_with(&format!("/result/{shared}?")) { result(vec![], vec![], vec![assign]) } else { nothing() })
+        (
+            200,
+            if path.starts_with(&format!("/result/{shared}?")) {
+                result(vec![], vec![], vec![assign])
+            } else {
+                nothing()
+            },
+        )
     })
     .await;
     let devnet = network(Some(cu.url.clone())).await;
@@ -238,16 +174,8 @@ async fn assignments_of_results_are_scheduled_and_their_results_asked_by_assignm
     let assignment = &nodes[0]["assignment"];
     assert_eq!(tag(&assignment["tags"], "Message"), Some(item_id.as_str()));
     assert_eq!(tag(&assignment["tags"], "Exclude"), Some("Data"));
-    let asked = format!(
-        "/result/{}?process-id={}&no-busy=1",
-        assignment["id"].as_str().unwrap(),
-        text(&b_id)
-    );
-    assert!(
-        cu.asked().contains(&asked),
-        "{asked} not in {:?}",
-        cu.asked()
-    );
+    let asked = format!("/result/{}?process-id={}&no-busy=1", assignment["id"].as_str().unwrap(), text(&b_id));
+    assert!(cu.asked().contains(&asked), "{asked} not in {:?}", cu.asked());
 }
 
 #[tokio::test]
@@ -260,36 +188,14 @@ async fn clients_assign_with_both_parameters_or_are_told() {
         send(&devnet, item).await;
     }
     let messenger = &devnet.urls().messenger;
-    let answer = post(
-        messenger,
-        &format!("/?process-id={}&assign={}", b.id_text(), item.id_text()),
-        Vec::new(),
-    )
-    .await;
-    assert_eq!(
-        (answer.status, &answer.json()["message"]),
-        (202, &json!("Processing Assignment"))
-    );
+    let answer = post(messenger, &format!("/?process-id={}&assign={}", b.id_text(), item.id_text()), Vec::new()).await;
+    assert_eq!((answer.status, &answer.json()["message"]), (202, &json!("Processing Assignment")));
     let nodes = schedule(&devnet, &b.id()).await;
     assert_eq!(nodes[0]["assignment"]["id"], answer.json()["id"]);
-    let answer = post(
-        messenger,
-        &format!("/?process-id={}", b.id_text()),
-        Vec::new(),
-    )
-    .await;
+    let answer = post(messenger, &format!("/?process-id={}", b.id_text()), Vec::new()).await;
     assert_eq!(answer.status, 400);
-    assert!(
-        answer.text.contains("both process-id and assign"),
-        "{}",
-        answer.text
-    );
-    let answer = post(
-        messenger,
-        &format!("/?process-id={}&assign=x", b.id_text()),
-        Vec::new(),
-    )
-    .await;
+    assert!(answer.text.contains("both process-id and assign"), "{}", answer.text);
+    let answer = post(messenger, &format!("/?process-id={}&assign=x", b.id_text()), Vec::new()).await;
     assert_eq!(answer.status, 400);
 }
 
@@ -300,35 +206,20 @@ async fn messages_for_wallets_go_to_the_gateway_and_no_further() {
     let target = wallet.clone();
     let cu = StandIn::start(move |path| {
         let boots = path.starts_with(&format!("/result/{}", text(&a_id)));
-        (
-            200,
-            if boots {
-                result(vec![mail(&target, 1, &[])], vec![], vec![])
-            } else {
-                nothing()
-            },
-        )
+        (200, if boots { result(vec![mail(&target, 1, &[])], vec![], vec![]) } else { nothing() })
     })
     .await;
     let devnet = network(Some(cu.url.clone())).await;
     send(&devnet, &a).await;
-    let asked =
-        format!("{{ transactions(recipients: [\"{wallet}\"]) {{ edges {{ node {{ id }} }} }} }}");
+    let asked = format!("{{ transactions(recipients: [\"{wallet}\"]) {{ edges {{ node {{ id }} }} }} }}");
     let found = eventually("the upload", async || {
         let body = json!({ "query": asked }).to_string().into_bytes();
         let answer = post(&devnet.urls().gateway, "/graphql", body).await.json();
-        answer["data"]["transactions"]["edges"][0]["node"]["id"]
-            .as_str()
-            .map(str::to_owned)
+        answer["data"]["transactions"]["edges"][0]["node"]["id"].as_str().map(str::to_owned)
     })
     .await;
     idle(&devnet).await;
-    assert_eq!(
-        get(&devnet.urls().gateway, &format!("/raw/{found}"))
-            .await
-            .text,
-        "mail 1"
-    );
+    assert_eq!(get(&devnet.urls().gateway, &format!("/raw/{found}")).await.text, "mail 1");
     assert_eq!(cu.asked().len(), 1, "{:?}", cu.asked());
 }
 
@@ -345,22 +236,9 @@ async fn what_cannot_be_sent_does_not_keep_its_siblings() {
         malformed["Tags"] = json!([{ "name": "a", "value": 1 }]);
         let mut untargeted = mail("", 4, &[]);
         untargeted["Target"] = Value::Null;
-        let messages = vec![
-            short,
-            nowhere,
-            malformed,
-            untargeted,
-            mail(&text(&a_id), 5, &[("Assignments", "x")]),
-        ];
+        let messages = vec![short, nowhere, malformed, untargeted, mail(&text(&a_id), 5, &[("Assignments", "x")])];
         let boots = path.starts_with(&format!("/result/{}", text(&a_id)));
-        (
-            200,
-            if boots {
-                result(messages, vec![], vec![])
-            } else {
-                nothing()
-            },
-        )
+        (200, if boots { result(messages, vec![], vec![]) } else { nothing() })
     })
     .await;
     let devnet = network(Some(cu.url.clone())).await;
@@ -386,10 +264,7 @@ async fn errors_are_asked_again_and_answers_that_make_no_sense_are_not() {
         let again = path.starts_with(&format!("/result/{}", text(&a_id))) && try_ >= 3;
         match try_ {
             0..3 => (500, json!({ "error": "not yet" })),
-            _ if again => (
-                200,
-                result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![]),
-            ),
+            _ if again => (200, result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![])),
             _ => (200, nothing()),
         }
     })
@@ -399,12 +274,7 @@ async fn errors_are_asked_again_and_answers_that_make_no_sense_are_not() {
     scheduled(&devnet, &a_id, 1).await;
     send(&devnet, &b).await;
     idle(&devnet).await;
-    let count = |id: &Id| {
-        cu.asked()
-            .iter()
-            .filter(|path| path.contains(&format!("/result/{}", text(id))))
-            .count()
-    };
+    let count = |id: &Id| cu.asked().iter().filter(|path| path.contains(&format!("/result/{}", text(id)))).count();
     assert_eq!((count(&a_id), count(&b_id)), (4, 1));
 }
 
@@ -412,13 +282,7 @@ async fn errors_are_asked_again_and_answers_that_make_no_sense_are_not() {
 async fn a_process_flooding_itself_with_equal_mail_is_stopped_by_the_scheduler() {
     let a = process(b"a");
     let a_id = a.id();
-    let cu = StandIn::start(move |_| {
-        (
-            200,
-            result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![]),
-        )
-    })
-    .await;
+    let cu = StandIn::start(move |_| (200, result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![]))).await;
     let devnet = network(Some(cu.url.clone())).await;
     send(&devnet, &a).await;
     scheduled(&devnet, &a_id, 1).await;
@@ -435,14 +299,7 @@ async fn errands_wait_for_the_compute_unit_to_be_named() {
     assert_eq!(devnet.messenger().errands(), 1);
     let cu = StandIn::start(move |path| {
         let boots = path.starts_with(&format!("/result/{}", text(&a_id)));
-        (
-            200,
-            if boots {
-                result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![])
-            } else {
-                nothing()
-            },
-        )
+        (200, if boots { result(vec![mail(&text(&a_id), 1, &[])], vec![], vec![]) } else { nothing() })
     })
     .await;
     devnet.messenger().set_cu(cu.url.clone());
@@ -478,47 +335,22 @@ async fn monitored_processes_are_polled_from_their_newest_result_on() {
     let path = format!("/monitor/{}", text(&a_id));
     let body = message(&a_id, b"monitor me", &[]).to_bytes();
     let answer = post(&devnet.urls().messenger, &path, body.clone()).await;
-    assert_eq!(
-        (answer.status, answer.text.as_str()),
-        (200, "Monitoring process")
-    );
+    assert_eq!((answer.status, answer.text.as_str()), (200, "Monitoring process"));
     let again = post(&devnet.urls().messenger, &path, body.clone()).await;
-    assert_eq!(
-        (again.status, again.json()),
-        (400, json!({ "error": "Process already being monitored" }))
-    );
+    assert_eq!((again.status, again.json()), (400, json!({ "error": "Process already being monitored" })));
     let nodes = scheduled(&devnet, &a_id, 3).await;
-    let data: Vec<_> = nodes
-        .iter()
-        .map(|node| node["message"]["data"].as_str().unwrap())
-        .collect();
+    let data: Vec<_> = nodes.iter().map(|node| node["message"]["data"].as_str().unwrap()).collect();
     assert_eq!(data, ["mail 1", "mail 2", "mail 5"]);
-    assert!(
-        nodes
-            .iter()
-            .all(|node| tag(&node["message"]["tags"], "Pushed-For").is_none())
-    );
+    assert!(nodes.iter().all(|node| tag(&node["message"]["tags"], "Pushed-For").is_none()));
 
-    let ended = ask(
-        "DELETE",
-        &devnet.urls().messenger,
-        &path,
-        Some(body.clone()),
-    )
-    .await;
-    assert_eq!(
-        (ended.status, ended.text.as_str()),
-        (200, "Process deleted")
-    );
+    let ended = ask("DELETE", &devnet.urls().messenger, &path, Some(body.clone())).await;
+    assert_eq!((ended.status, ended.text.as_str()), (200, "Process deleted"));
     tokio::time::sleep(Duration::from_millis(60)).await;
     let polls = cu.asked().len();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(cu.asked().len(), polls);
     let gone = ask("DELETE", &devnet.urls().messenger, &path, Some(body)).await;
-    assert_eq!(
-        (gone.status, gone.json()),
-        (400, json!({ "error": "Process monitor not found" }))
-    );
+    assert_eq!((gone.status, gone.json()), (400, json!({ "error": "Process monitor not found" })));
 }
 
 #[tokio::test]
@@ -545,37 +377,20 @@ async fn posts_that_are_no_signed_item_or_that_the_scheduler_refuses_are_400() {
     let item = message(&[1; 32], b"x", &[]);
     let mut forged = item.to_bytes();
     *forged.last_mut().unwrap() ^= 1;
-    let untyped = user()
-        .sign(Draft {
-            target: Some([1; 32]),
-            ..Draft::default()
-        })
-        .unwrap();
+    let untyped = user().sign(Draft { target: Some([1; 32]), ..Draft::default() }).unwrap();
     for (body, part) in [
-        (
-            Vec::new(),
-            "A valid and signed data item must be provided as the body",
-        ),
+        (Vec::new(), "A valid and signed data item must be provided as the body"),
         (forged, "Signature verification failed"),
         (untyped.to_bytes(), "Type tag not present"),
     ] {
         let answer = post(&devnet.urls().messenger, "/", body).await;
         assert_eq!(answer.status, 400);
-        assert!(
-            answer.json()["error"].as_str().unwrap().contains(part),
-            "{}",
-            answer.text
-        );
+        assert!(answer.json()["error"].as_str().unwrap().contains(part), "{}", answer.text);
     }
     assert_eq!(get(&devnet.urls().messenger, "/x").await.status, 404);
     let first = send(&devnet, &item).await;
     assert_eq!(id(&json!(first)), item.id());
-    assert_eq!(
-        post(&devnet.urls().messenger, "/", item.to_bytes())
-            .await
-            .status,
-        400
-    );
+    assert_eq!(post(&devnet.urls().messenger, "/", item.to_bytes()).await.status, 400);
 }
 
 #[tokio::test]

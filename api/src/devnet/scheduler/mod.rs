@@ -16,9 +16,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
-use lockstep_cu::item::{
-    DataItem, Draft, Id, Tag, Wallet, deep_hash, parse_id, tags, to_base64url,
-};
+use lockstep_cu::item::{DataItem, Draft, Id, Tag, Wallet, deep_hash, parse_id, tags, to_base64url};
 
 use super::clock::now_ms;
 use super::ledger::Ledger;
@@ -106,13 +104,7 @@ const UNPOISONED: &str = "no panics while a schedule's tip is held";
 impl Scheduler {
     /// A scheduler without processes.
     pub fn new(wallet: Arc<Wallet>, ledger: Arc<Ledger>) -> Self {
-        Self {
-            wallet,
-            ledger,
-            schedules: DashMap::new(),
-            places: DashMap::new(),
-            births: DashMap::new(),
-        }
+        Self { wallet, ledger, schedules: DashMap::new(), places: DashMap::new(), births: DashMap::new() }
     }
 
     /// Its address, as it is written.
@@ -141,8 +133,7 @@ impl Scheduler {
     /// A [`Refusal`] for bytes that are no item, wrong signatures, missing tags, repeats.
     pub fn post(&self, bytes: &[u8]) -> Result<Scheduled, Refusal> {
         let item = DataItem::parse(bytes).map_err(|error| byte_error(&error.to_string()))?;
-        item.verify()
-            .map_err(|error| byte_error(&error.to_string()))?;
+        item.verify().map_err(|error| byte_error(&error.to_string()))?;
         self.post_verified(Arc::new(item))
     }
 
@@ -151,9 +142,7 @@ impl Scheduler {
     /// # Errors
     /// As [`Scheduler::post`].
     pub fn post_verified(&self, item: Arc<DataItem>) -> Result<Scheduled, Refusal> {
-        let kind = item
-            .tag_of(&["Type", "type"])
-            .ok_or("Type tag not present")?;
+        let kind = item.tag_of(&["Type", "type"]).ok_or("Type tag not present")?;
         let is_process = match kind {
             "Process" => true,
             "Message" => false,
@@ -168,11 +157,7 @@ impl Scheduler {
         if item.tag_of(&["Data-Protocol", "data-protocol"]).is_none() {
             return Err("Data-Protocol tag not present".into());
         }
-        if let Some(link) = item
-            .tags()
-            .iter()
-            .find(|tag| tag.name.ends_with("+link") || tag.value.ends_with("+link"))
-        {
+        if let Some(link) = item.tags().iter().find(|tag| tag.name.ends_with("+link") || tag.value.ends_with("+link")) {
             return Err(Refusal(format!("Tag {} cannot contain +link", link.name)));
         }
         let schedule = self.schedules.entry(target).or_default().clone();
@@ -194,22 +179,14 @@ impl Scheduler {
         drop(tip);
         self.ledger.insert_item(item);
         self.ledger.insert_item(assignment);
-        Ok(Scheduled {
-            id,
-            timestamp: now_ms(),
-        })
+        Ok(Scheduled { id, timestamp: now_ms() })
     }
 
     /// Assigns a message that is on the gateway to a process. As slow as [`Scheduler::post`].
     ///
     /// # Errors
     /// A [`Refusal`] for an unknown process or message, or a repeat.
-    pub fn assign(
-        &self,
-        process: &str,
-        message: &str,
-        options: &AssignOptions,
-    ) -> Result<Scheduled, Refusal> {
+    pub fn assign(&self, process: &str, message: &str, options: &AssignOptions) -> Result<Scheduled, Refusal> {
         let no_process = || Refusal::from("NotFound(\"Process not found\")");
         let process_id = parse_id(process).ok_or_else(no_process)?;
         let schedule = self.schedule(&process_id).ok_or_else(no_process)?;
@@ -218,19 +195,10 @@ impl Scheduler {
             return Err(builder_error("assign param must be 43 characters"));
         }
         let unknown = || builder_error("Transaction not found");
-        let transaction = parse_id(message)
-            .and_then(|id| self.ledger.get(&id))
-            .ok_or_else(unknown)?;
+        let transaction = parse_id(message).and_then(|id| self.ledger.get(&id)).ok_or_else(unknown)?;
         let deep_hash = if options.base_layer {
-            let depth = birth
-                .process
-                .tag("Settlement-Depth")
-                .and_then(|depth| depth.parse().ok());
-            let confirmations = self
-                .ledger
-                .clock()
-                .height()
-                .saturating_sub(transaction.height);
+            let depth = birth.process.tag("Settlement-Depth").and_then(|depth| depth.parse().ok());
+            let confirmations = self.ledger.clock().height().saturating_sub(transaction.height);
             if confirmations < depth.unwrap_or(SETTLEMENT_DEPTH_DEFAULT) {
                 return Err(builder_error("Not enough confirmations to assign"));
             }
@@ -246,29 +214,14 @@ impl Scheduler {
         let mut tip = schedule.tip.lock().expect(UNPOISONED);
         tip.refuse_repeat(deep_hash.as_ref())?;
         let place = tip.next(&process_id, now_ms());
-        let assignment = self.assignment(
-            &process_id,
-            place,
-            Some(message),
-            options.exclude.as_deref(),
-        )?;
+        let assignment = self.assignment(&process_id, place, Some(message), options.exclude.as_deref())?;
         tip.deep_hashes.extend(deep_hash);
-        let assignment = self.append(
-            &schedule,
-            process_id,
-            transaction.id,
-            None,
-            assignment,
-            place,
-        );
+        let assignment = self.append(&schedule, process_id, transaction.id, None, assignment, place);
         tip.take(place, assignment.id());
         drop(tip);
         let id = assignment.id();
         self.ledger.insert_item(assignment);
-        Ok(Scheduled {
-            id,
-            timestamp: now_ms(),
-        })
+        Ok(Scheduled { id, timestamp: now_ms() })
     }
 
     /// The entry of a message or assignment id: the oldest with it, and a bare assignment only by its own id.
@@ -280,9 +233,7 @@ impl Scheduler {
 
     /// The process whose page an id asks for: a process's id or that of its assignment.
     pub fn process_of(&self, id: &Id) -> Option<Id> {
-        self.process(id)
-            .map(|_| *id)
-            .or_else(|| self.births.get(id).map(|process| *process))
+        self.process(id).map(|_| *id).or_else(|| self.births.get(id).map(|process| *process))
     }
 
     /// The newest message of a process; none while it has only itself.
@@ -299,29 +250,14 @@ impl Scheduler {
         let schedule = self.schedule(process).ok_or_else(unknown)?;
         let birth = schedule.birth().ok_or_else(unknown)?;
         let by_nonce = query.from_nonce.is_some() || query.to_nonce.is_some();
-        let begins = if by_nonce {
-            query.from_nonce.is_none_or(|nonce| nonce == -1)
-        } else {
-            query.from.is_none()
-        };
+        let begins = if by_nonce { query.from_nonce.is_none_or(|nonce| nonce == -1) } else { query.from.is_none() };
         let limit = query.limit.unwrap_or(PAGE_LIMIT_DEFAULT) - i64::from(begins);
         let limit = usize::try_from(limit).map_err(|_| {
-            Refusal(format!(
-                "DatabaseError(\"limit {} is too small\")",
-                query.limit.unwrap_or_default()
-            ))
+            Refusal(format!("DatabaseError(\"limit {} is too small\")", query.limit.unwrap_or_default()))
         })?;
-        let (from, to) = if by_nonce {
-            (query.from_nonce, query.to_nonce)
-        } else {
-            (query.from, query.to)
-        };
+        let (from, to) = if by_nonce { (query.from_nonce, query.to_nonce) } else { (query.from, query.to) };
         let key = |entry: &Entry| {
-            let key = if by_nonce {
-                entry.nonce
-            } else {
-                entry.timestamp
-            };
+            let key = if by_nonce { entry.nonce } else { entry.timestamp };
             i64::try_from(key).unwrap_or(i64::MAX)
         };
         let (entries, has_next) = schedule.slice(
@@ -329,18 +265,11 @@ impl Scheduler {
             |entry| to.is_none_or(|to| key(entry) <= to),
             limit,
         );
-        Ok(Found {
-            birth: begins.then_some(birth),
-            entries,
-            has_next,
-            by_nonce,
-        })
+        Ok(Found { birth: begins.then_some(birth), entries, has_next, by_nonce })
     }
 
     fn schedule(&self, process: &Id) -> Option<Arc<Schedule>> {
-        self.schedules
-            .get(process)
-            .map(|schedule| schedule.value().clone())
+        self.schedules.get(process).map(|schedule| schedule.value().clone())
     }
 
     /// Whether this message stands in a schedule as itself.
@@ -348,12 +277,7 @@ impl Scheduler {
         self.find(id).is_some_and(|entry| entry.message.is_some())
     }
 
-    fn bear(
-        &self,
-        schedule: &Schedule,
-        process: &Arc<DataItem>,
-        place: Place,
-    ) -> Result<Arc<DataItem>, Refusal> {
+    fn bear(&self, schedule: &Schedule, process: &Arc<DataItem>, place: Place) -> Result<Arc<DataItem>, Refusal> {
         if process.tag("Module").is_none() || process.tag("Scheduler").is_none() {
             return Err("Required Module and Scheduler tags for Process type not present".into());
         }
@@ -370,10 +294,7 @@ impl Scheduler {
             assignment: assignment.clone(),
             nonce: place.nonce,
             timestamp: place.timestamp,
-            block: assignment
-                .tag("Block-Height")
-                .unwrap_or_default()
-                .to_owned(),
+            block: assignment.tag("Block-Height").unwrap_or_default().to_owned(),
         });
         Ok(assignment)
     }
@@ -387,15 +308,8 @@ impl Scheduler {
         assignment: Arc<DataItem>,
         place: Place,
     ) -> Arc<DataItem> {
-        let Place {
-            nonce, timestamp, ..
-        } = place;
-        let index = schedule.append(Entry {
-            message,
-            assignment: assignment.clone(),
-            nonce,
-            timestamp,
-        });
+        let Place { nonce, timestamp, .. } = place;
+        let index = schedule.append(Entry { message, assignment: assignment.clone(), nonce, timestamp });
         for id in [message_id, assignment.id()] {
             self.places.entry(id).or_insert((process, index));
         }
@@ -421,36 +335,18 @@ impl Scheduler {
             Tag::new("Variant", "ao.TN.1"),
         ];
         tags.extend(message.map(|id| Tag::new("Message", id)));
-        tags.extend(
-            exclude
-                .into_iter()
-                .flat_map(|list| list.split(','))
-                .map(|part| Tag::new("Exclude", part)),
-        );
+        tags.extend(exclude.into_iter().flat_map(|list| list.split(',')).map(|part| Tag::new("Exclude", part)));
         // The real one's anchors are random; derived ones differ as surely, since no place is taken twice.
-        let anchor = Sha256::new()
-            .chain_update(place.chain)
-            .chain_update(place.timestamp.to_le_bytes())
-            .finalize();
-        let draft = Draft {
-            target: None,
-            anchor: Some(anchor.into()),
-            tags,
-            data: Vec::new(),
-        };
-        self.wallet
-            .sign(draft)
-            .map(Arc::new)
-            .map_err(|error| builder_error(&error.to_string()))
+        let anchor = Sha256::new().chain_update(place.chain).chain_update(place.timestamp.to_le_bytes()).finalize();
+        let draft = Draft { target: None, anchor: Some(anchor.into()), tags, data: Vec::new() };
+        self.wallet.sign(draft).map(Arc::new).map_err(|error| builder_error(&error.to_string()))
     }
 }
 
 impl Tip {
     fn refuse_repeat(&self, pushed: Option<&DeepHash>) -> Result<(), Refusal> {
         match pushed {
-            Some(hash) if self.deep_hashes.contains(hash) => {
-                Err("MessageExists(\"Deep hash already exists\")".into())
-            }
+            Some(hash) if self.deep_hashes.contains(hash) => Err("MessageExists(\"Deep hash already exists\")".into()),
             _ => Ok(()),
         }
     }
@@ -468,20 +364,11 @@ fn builder_error(text: &str) -> Refusal {
 /// What tells pushed messages apart: everything but who signed it and what it was pushed for.
 fn deep_hash_of(item: &DataItem) -> DeepHash {
     let target = item.target().map_or(&[][..], |id| id);
-    deep_hash_of_parts(
-        target,
-        item.anchor().map_or(&[], |anchor| anchor),
-        item.tags(),
-        item.data(),
-    )
+    deep_hash_of_parts(target, item.anchor().map_or(&[], |anchor| anchor), item.tags(), item.data())
 }
 
 fn deep_hash_of_parts(target: &[u8], anchor: &[u8], all_tags: &[Tag], data: &[u8]) -> DeepHash {
-    let mut kept: Vec<Tag> = all_tags
-        .iter()
-        .filter(|tag| tag.name != "Pushed-For")
-        .cloned()
-        .collect();
+    let mut kept: Vec<Tag> = all_tags.iter().filter(|tag| tag.name != "Pushed-For").cloned().collect();
     kept.sort_by(|a, b| (&a.name, &a.value).cmp(&(&b.name, &b.value)));
     let tags = tags::encode(&kept).expect("these tags, or more, have been encoded before");
     deep_hash::list(&[b"dataitem", b"1", b"1", b"", target, anchor, &tags, data])

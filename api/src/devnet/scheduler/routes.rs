@@ -22,10 +22,7 @@ pub fn router(scheduler: Arc<Scheduler>) -> Router {
 
 async fn dispatch(State(scheduler): State<Arc<Scheduler>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let query = Query::of(request.uri());
     match (request.method(), segments.as_slice()) {
         (&Method::GET, []) => root(&scheduler),
@@ -48,12 +45,7 @@ struct Malformed(String);
 impl IntoResponse for Malformed {
     fn into_response(self) -> Response {
         let text = format!("Query deserialize error: {}", self.0);
-        (
-            StatusCode::BAD_REQUEST,
-            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-            text,
-        )
-            .into_response()
+        (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
     }
 }
 
@@ -62,11 +54,8 @@ impl PageQuery {
         if query.get("process-id").is_none() {
             return Err(Malformed("missing field `process-id`".into()));
         }
-        let limit = query
-            .get("limit")
-            .map(str::parse::<i32>)
-            .transpose()
-            .map_err(|error| Malformed(error.to_string()))?;
+        let limit =
+            query.get("limit").map(str::parse::<i32>).transpose().map_err(|error| Malformed(error.to_string()))?;
         let read = || {
             Ok(Self {
                 from: bound(query, "from")?,
@@ -82,10 +71,8 @@ impl PageQuery {
 }
 
 fn bound(query: &Query, name: &str) -> Result<Option<i64>, Refusal> {
-    let parse = |text: &str| {
-        text.parse()
-            .map_err(|error| Refusal(format!("IntError(\"data store int error: {error}\")")))
-    };
+    let parse =
+        |text: &str| text.parse().map_err(|error| Refusal(format!("IntError(\"data store int error: {error}\")")));
     query.get(name).map(parse).transpose()
 }
 
@@ -101,22 +88,16 @@ fn root(scheduler: &Scheduler) -> Response {
 }
 
 fn timestamp(scheduler: &Scheduler) -> Response {
-    http::json(
-        &json!({ "block_height": scheduler.height_text(), "timestamp": now_ms().to_string() }),
-    )
+    http::json(&json!({ "block_height": scheduler.height_text(), "timestamp": now_ms().to_string() }))
 }
 
 fn process(scheduler: &Scheduler, id: &str) -> Result<Response, Refusal> {
-    let birth = parse_id(id)
-        .and_then(|id| scheduler.process(&id))
-        .ok_or("NotFound(\"Process not found\")")?;
+    let birth = parse_id(id).and_then(|id| scheduler.process(&id)).ok_or("NotFound(\"Process not found\")")?;
     Ok(http::json(&Process::of_birth(&birth)))
 }
 
 fn latest(scheduler: &Scheduler, id: &str) -> Result<Response, Refusal> {
-    let entry = parse_id(id)
-        .and_then(|id| scheduler.latest(&id))
-        .ok_or("Latest message not available")?;
+    let entry = parse_id(id).and_then(|id| scheduler.latest(&id)).ok_or("Latest message not available")?;
     Ok(http::json(&Node::of_entry(&entry, false)))
 }
 
@@ -129,8 +110,7 @@ fn read(scheduler: &Scheduler, id: &str, query: &PageQuery) -> Result<Response, 
     }
     let process = scheduler.process_of(&id).ok_or(unknown)?;
     let found = scheduler.page(&process, query)?;
-    let cursor =
-        |nonce: u64, timestamp: u64| if found.by_nonce { nonce } else { timestamp }.to_string();
+    let cursor = |nonce: u64, timestamp: u64| if found.by_nonce { nonce } else { timestamp }.to_string();
     let mut edges = Vec::with_capacity(found.entries.len() + 1);
     if let Some(birth) = &found.birth {
         edges.push(Edge {
@@ -142,12 +122,7 @@ fn read(scheduler: &Scheduler, id: &str, query: &PageQuery) -> Result<Response, 
         node: Node::of_entry(entry, query.show_anchor),
         cursor: cursor(entry.nonce, entry.timestamp),
     }));
-    Ok(http::json(&Page {
-        page_info: PageInfo {
-            has_next_page: found.has_next,
-        },
-        edges,
-    }))
+    Ok(http::json(&Page { page_info: PageInfo { has_next_page: found.has_next }, edges }))
 }
 
 async fn post(scheduler: Arc<Scheduler>, query: Query, request: Request) -> Response {
@@ -155,21 +130,18 @@ async fn post(scheduler: Arc<Scheduler>, query: Query, request: Request) -> Resp
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let posted = http::off_io(
-        move || match (query.get("process-id"), query.get("assign")) {
-            (Some(process), Some(message)) => {
-                let exclude = query.get("exclude").map(str::to_owned);
-                let options = AssignOptions {
-                    base_layer: query.get("base-layer").is_some(),
-                    exclude,
-                };
-                scheduler.assign(process, message, &options)
-            }
-            (None, None) => scheduler.post(&body),
-            _ => Err("If sending assign or process-id, you must send both.".into()),
-        },
-    );
-    answer(posted.await.map(|scheduled| {
-        http::json(&json!({ "id": to_base64url(&scheduled.id), "timestamp": scheduled.timestamp }))
-    }))
+    let posted = http::off_io(move || match (query.get("process-id"), query.get("assign")) {
+        (Some(process), Some(message)) => {
+            let exclude = query.get("exclude").map(str::to_owned);
+            let options = AssignOptions { base_layer: query.get("base-layer").is_some(), exclude };
+            scheduler.assign(process, message, &options)
+        }
+        (None, None) => scheduler.post(&body),
+        _ => Err("If sending assign or process-id, you must send both.".into()),
+    });
+    answer(
+        posted.await.map(|scheduled| {
+            http::json(&json!({ "id": to_base64url(&scheduled.id), "timestamp": scheduled.timestamp }))
+        }),
+    )
 }

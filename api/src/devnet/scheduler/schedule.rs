@@ -73,36 +73,19 @@ impl Tip {
     /// `chain(n) = SHA-256(assignment id(n-1) || chain(n-1))`, and `SHA-256(process id)` for the first.
     pub fn next(&self, process: &Id, now_ms: u64) -> Place {
         match self.last {
-            None => Place {
-                nonce: 0,
-                timestamp: now_ms,
-                chain: Sha256::digest(process).into(),
-            },
+            None => Place { nonce: 0, timestamp: now_ms, chain: Sha256::digest(process).into() },
             Some(last) => Place {
                 nonce: last.nonce + 1,
                 timestamp: now_ms.max(last.timestamp + 1),
-                chain: Sha256::new()
-                    .chain_update(last.assignment)
-                    .chain_update(last.chain)
-                    .finalize()
-                    .into(),
+                chain: Sha256::new().chain_update(last.assignment).chain_update(last.chain).finalize().into(),
             },
         }
     }
 
     /// Takes a place for good.
     pub fn take(&mut self, place: Place, assignment: Id) {
-        let Place {
-            nonce,
-            timestamp,
-            chain,
-        } = place;
-        self.last = Some(Last {
-            nonce,
-            timestamp,
-            chain,
-            assignment,
-        });
+        let Place { nonce, timestamp, chain } = place;
+        self.last = Some(Last { nonce, timestamp, chain, assignment });
     }
 }
 
@@ -179,10 +162,7 @@ mod tests {
             let before = tip.last.unwrap();
             let place = tip.next(&process, now);
             assert_eq!((place.nonce, place.timestamp), (nonce, timestamp));
-            assert_eq!(
-                place.chain,
-                <Chain>::from(Sha256::digest([before.assignment, before.chain].concat()))
-            );
+            assert_eq!(place.chain, <Chain>::from(Sha256::digest([before.assignment, before.chain].concat())));
             tip.take(place, [nonce as u8; 32]);
         }
     }

@@ -86,10 +86,7 @@ pub struct Process<'a> {
 }
 
 fn owner(item: &DataItem) -> Owner {
-    Owner {
-        address: to_base64url(&address_of(item.owner())),
-        key: to_base64url(item.owner()),
-    }
+    Owner { address: to_base64url(&address_of(item.owner())), key: to_base64url(item.owner()) }
 }
 
 fn text(bytes: &[u8]) -> Option<String> {
@@ -101,11 +98,7 @@ fn anchor(item: &DataItem) -> Option<String> {
 }
 
 fn assignment(item: &DataItem, show_anchor: bool) -> Assignment<'_> {
-    let shown = || {
-        item.anchor()
-            .filter(|_| show_anchor)
-            .map(|bytes| to_base64url(bytes))
-    };
+    let shown = || item.anchor().filter(|_| show_anchor).map(|bytes| to_base64url(bytes));
     Assignment {
         id: item.id_text(),
         owner: owner(item),
@@ -128,10 +121,7 @@ impl<'a> Node<'a> {
             anchor: anchor(item),
             target: Some(item.target().map(|id| to_base64url(id)).unwrap_or_default()),
         });
-        Self {
-            message,
-            assignment: assignment(&entry.assignment, show_anchor),
-        }
+        Self { message, assignment: assignment(&entry.assignment, show_anchor) }
     }
 
     /// The process, as the first of its schedule.
@@ -146,10 +136,7 @@ impl<'a> Node<'a> {
             anchor: anchor(item),
             target: item.target().map(|id| to_base64url(id)),
         };
-        Self {
-            message: Some(message),
-            assignment: assignment(&birth.assignment, show_anchor),
-        }
+        Self { message: Some(message), assignment: assignment(&birth.assignment, show_anchor) }
     }
 }
 
