@@ -10,6 +10,7 @@ pub mod error;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod ids;
+pub mod item;
 pub(crate) mod js;
 pub(crate) mod memo;
 pub mod message;
