@@ -39,7 +39,7 @@ const value = async (pid, data) => (await evaluate(pid, data)).Output?.data
 
 before(async () => {
   const port = await freePort()
-  net = await devnet(scope, { unitUrl: `http://127.0.0.1:${port}` })
+  net = await devnet(scope, { unitUrl: `http://127.0.0.1:${port}`, args: ['--poll-ms', '1000'] })
   unit = await serveUnit(scope, net, { port, data: temporary(scope) })
   scheduler = (await (await fetch(net.suUrl)).json()).Address
   authority = (await (await fetch(net.muUrl)).json()).address
