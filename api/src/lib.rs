@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod devnet;
 pub mod http;
 pub mod identity;
 pub mod logging;

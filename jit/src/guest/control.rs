@@ -2,6 +2,8 @@
 //! WeaveDrive entry points that suspend through Asyncify.
 
 use super::{
+    files::Errno,
+    files_calls::set_errno,
     host::{AsyncifyState, DynCall, Guest, Throw},
     link::{Args, Ret},
 };
@@ -174,10 +176,7 @@ pub fn system_errno(guest: &mut Guest<'_, '_>, args: &Args<'_>) -> Answer {
     if args.at(0).pointer() == 0 {
         return Ok(0.into());
     }
-    if let Some(errno) = guest.caller.data().exports.errno_location.clone() {
-        let at = errno.call(&mut *guest.caller, ())?;
-        guest.write_i32(u64::from(at as u32), ENOSYS);
-    }
+    set_errno(guest, Errno(ENOSYS))?;
     Ok((-1).into())
 }
 

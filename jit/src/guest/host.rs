@@ -4,8 +4,10 @@
 use wasmtime::{AsContext, AsContextMut, Caller, Global, Memory, Table, TypedFunc};
 
 use super::{
+    clock::Clock,
     environ::GuestEnv,
-    files::{Clock, Files, Glue},
+    files::{Files, Glue},
+    text::JsString,
 };
 use crate::ModuleFormat;
 
@@ -43,6 +45,8 @@ pub struct Exports {
     pub free: Option<Drop1>,
     /// `__errno_location()`.
     pub errno_location: Option<TypedFunc<(), i32>>,
+    /// `emscripten_builtin_memalign(alignment, bytes)`, for the two formats that map files.
+    pub memalign: Option<TypedFunc<(i32, i32), i32>>,
     /// Asyncify's four switches, in the order start/stop unwind, start/stop rewind.
     pub asyncify: Option<AsyncifyExports>,
 }
@@ -247,7 +251,7 @@ impl Host {
 }
 
 /// Which file system glue a format has.
-fn glue(format: ModuleFormat) -> Option<Glue> {
+pub fn glue(format: ModuleFormat) -> Option<Glue> {
     match format {
         ModuleFormat::Emscripten => None,
         ModuleFormat::Emscripten2 => Some(Glue::Emscripten2),
@@ -354,9 +358,17 @@ impl Guest<'_, '_> {
         }
     }
 
-    /// The NUL-terminated UTF-8 string at `at`; empty for the null pointer, ends at the end of memory.
-    pub fn read_string(&mut self, at: u64) -> String {
-        read_string(self.memory(), at)
+    /// The NUL-terminated string at `at`, as the glue reads one.
+    pub fn read_string(&mut self, at: u64) -> JsString {
+        JsString::from_guest(self.memory(), usize::try_from(at).unwrap_or(usize::MAX))
+    }
+
+    /// `length` bytes at `at`, or fewer where memory ends.
+    pub fn bytes(&mut self, at: u64, length: u64) -> &mut [u8] {
+        let memory = self.memory();
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(memory.len());
+        let (begin, end) = (clamp(at), clamp(at.saturating_add(length)));
+        &mut memory[begin..end]
     }
 }
 

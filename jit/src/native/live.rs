@@ -379,6 +379,7 @@ impl Names {
             malloc,
             free,
             errno_location: instance.get_typed_func(&mut *store, self.errno_location).ok(),
+            memalign: instance.get_typed_func(&mut *store, "emscripten_builtin_memalign").ok(),
             asyncify,
         }
     }

@@ -1,0 +1,280 @@
+//! The HTTP client: time-outs, bounds, retries, and errors that say where, what was expected and what was found.
+
+use std::{fmt, time::Duration};
+
+use reqwest::{Client, Method, Response, redirect::Policy};
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::Error;
+
+/// Waits before each retry of a request that failed in passing (no connection, a status of 5xx or 429).
+const RETRY_DELAYS: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1600)];
+
+/// How much of an error's body is shown, bytes.
+const SHOWN_BYTES: usize = 1024;
+
+/// How much longer than a JSON answer data may take in all, as a factor. (Between two reads they may take the same.)
+const DATA_TIMEOUT_FACTOR: u32 = 20;
+
+/// Bodies from this size on are parsed off the threads that wait for sockets.
+const PARSE_ASIDE_BYTES: usize = 64 << 10;
+
+/// Why a request gave nothing.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// An answer with another status than 2xx, and the beginning of its body.
+    Status(u16, String),
+    /// No whole answer: no connection, or it broke, or time ran out.
+    Unreachable(String),
+    /// An answer that is not what it should be.
+    Malformed(String),
+    /// An answer beyond its bound.
+    TooLarge(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status, body) => write!(f, "{status}: {body}"),
+            Self::Unreachable(why) | Self::Malformed(why) | Self::TooLarge(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether asking again may help.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Status(status, _) => *status >= 500 || *status == 429,
+            Self::Unreachable(_) => true,
+            Self::Malformed(_) | Self::TooLarge(_) => false,
+        }
+    }
+
+    /// Whether the other side says that it does not have what was asked for. (Schedulers say 400 to everything.)
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status(400..=499, _)) && !self.is_passing()
+    }
+}
+
+/// One client for all schedulers and gateways.
+pub struct Http {
+    client: Client,
+    /// Never follows a redirect.
+    direct: Client,
+    timeout: Duration,
+    json_max: u64,
+}
+
+/// What a server answers to a request whose redirects are not followed.
+pub struct Probe {
+    /// The status.
+    pub status: u16,
+    /// The `Location` header, resolved against the request's URL.
+    pub location: Option<Url>,
+}
+
+struct Ask {
+    method: Method,
+    url: Url,
+    body: Option<Vec<u8>>,
+    /// Largest body accepted, bytes.
+    max: u64,
+    timeout: Duration,
+}
+
+impl Http {
+    /// `timeout`: of one JSON request, and of one read of anything. `json_max`: largest JSON body, bytes.
+    pub fn new(timeout: Duration, json_max: u64) -> Result<Self, Error> {
+        let client = |redirects| {
+            Client::builder()
+                .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(timeout.min(Duration::from_secs(10)))
+                .read_timeout(timeout)
+                .redirect(redirects)
+                .build()
+                .map_err(|e| Error::Internal(format!("HTTP client: {}", causes(&e))))
+        };
+        Ok(Self { client: client(Policy::limited(5))?, direct: client(Policy::none())?, timeout, json_max })
+    }
+
+    /// GET, JSON.
+    pub async fn get_json(&self, url: Url) -> Result<Value, Failure> {
+        self.json(Ask { method: Method::GET, url, body: None, max: self.json_max, timeout: self.timeout }).await
+    }
+
+    /// POST of JSON, JSON back.
+    pub async fn post_json(&self, url: Url, body: &Value) -> Result<Value, Failure> {
+        let body = Some(body.to_string().into_bytes());
+        self.json(Ask { method: Method::POST, url, body, max: self.json_max, timeout: self.timeout }).await
+    }
+
+    /// GET, bytes, at most `max` of them.
+    pub async fn get_bytes(&self, url: Url, max: u64) -> Result<Vec<u8>, Failure> {
+        let timeout = self.timeout.saturating_mul(DATA_TIMEOUT_FACTOR);
+        self.retried(&Ask { method: Method::GET, url, body: None, max, timeout }).await
+    }
+
+    /// GET once, without following redirects or reading the body, within `timeout` (and that of any request).
+    pub async fn probe(&self, url: Url, timeout: Duration) -> Result<Probe, Failure> {
+        let timeout = timeout.min(self.timeout);
+        let answer = self.direct.get(url.clone()).timeout(timeout).send().await;
+        let answer = answer.map_err(|e| unreachable(&url, &e, timeout))?;
+        let location = answer.headers().get(reqwest::header::LOCATION);
+        let location = location.and_then(|location| url.join(location.to_str().ok()?).ok());
+        Ok(Probe { status: answer.status().as_u16(), location })
+    }
+
+    async fn json(&self, ask: Ask) -> Result<Value, Failure> {
+        let body = self.retried(&ask).await?;
+        let path = ask.url.path().to_owned();
+        if body.len() < PARSE_ASIDE_BYTES {
+            return parse(&path, &body);
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&path, &body)).await;
+        parsed.unwrap_or_else(|e| Err(Failure::Malformed(format!("{}: parsing stopped: {e}", ask.url.path()))))
+    }
+
+    /// Asks again where that may help, within the time of one request.
+    async fn retried(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
+        let begun = Instant::now();
+        for delay in RETRY_DELAYS {
+            match self.once(ask).await {
+                Err(failure) if failure.is_passing() && begun.elapsed() + delay < self.timeout => {
+                    tracing::debug!(path = ask.url.path(), %failure, "asking again");
+                    tokio::time::sleep(delay).await;
+                }
+                settled => return settled,
+            }
+        }
+        self.once(ask).await
+    }
+
+    async fn once(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
+        let mut request = self.client.request(ask.method.clone(), ask.url.clone()).timeout(ask.timeout);
+        if let Some(body) = &ask.body {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let answer = request.send().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(Failure::Status(status.as_u16(), self.beginning(answer).await));
+        }
+        self.whole(ask, answer).await
+    }
+
+    /// The whole body, never holding more than its bound.
+    async fn whole(&self, ask: &Ask, mut answer: Response) -> Result<Vec<u8>, Failure> {
+        let too_large = |found: String| {
+            Failure::TooLarge(format!("{}: expected at most {} bytes, found {found}", ask.url.path(), ask.max))
+        };
+        if let Some(announced) = answer.content_length().filter(|announced| *announced > ask.max) {
+            return Err(too_large(announced.to_string()));
+        }
+        let mut body = Vec::with_capacity(answer.content_length().unwrap_or(0).min(1 << 20) as usize);
+        while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))? {
+            if (body.len() + chunk.len()) as u64 > ask.max {
+                return Err(too_large("more".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// The beginning of a body that is only going to be shown.
+    async fn beginning(&self, mut answer: Response) -> String {
+        let mut body = Vec::new();
+        while body.len() < SHOWN_BYTES {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        body.truncate(SHOWN_BYTES);
+        String::from_utf8_lossy(&body).into_owned()
+    }
+}
+
+fn parse(path: &str, body: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(body).map_err(|e| {
+        let shown: String = String::from_utf8_lossy(&body[..body.len().min(48)]).into_owned();
+        Failure::Malformed(format!("{path}: expected JSON, found {shown:?} ({} bytes; {e})", body.len()))
+    })
+}
+
+fn unreachable(url: &Url, error: &reqwest::Error, timeout: Duration) -> Failure {
+    let path = url.path();
+    if error.is_timeout() {
+        // Asking again would hang again: this must not look like a passing failure.
+        return Failure::Malformed(format!("{path}: no answer within {timeout:?}"));
+    }
+    if error.is_redirect() || error.is_builder() {
+        return Failure::Malformed(format!("{path}: {}", causes(error)));
+    }
+    Failure::Unreachable(format!("{path}: {}", causes(error)))
+}
+
+/// An error and everything behind it; `reqwest` alone says only "error sending request".
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// `base` with path segments appended (each percent-encoded) after its own path, trailing slashes aside.
+pub fn join(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    let trimmed = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&trimmed);
+    url.set_query(None);
+    url.set_fragment(None);
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
+
+/// A URL that this client can ask: http or https, with a host.
+pub fn check_url(what: &str, url: &Url) -> Result<(), Error> {
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{what}: expected a URL that begins with http:// or https://, found {url}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_below_the_base() {
+        for (base, want) in [
+            ("http://h", "http://h/a/b"),
+            ("http://h/", "http://h/a/b"),
+            ("http://h/x//", "http://h/x/a/b"),
+            ("http://h/x?y=1#z", "http://h/x/a/b"),
+        ] {
+            assert_eq!(join(&Url::parse(base).unwrap(), &["a", "b"]).as_str(), want);
+        }
+        assert_eq!(join(&Url::parse("http://h").unwrap(), &["a/../b"]).as_str(), "http://h/a%2F..%2Fb");
+    }
+
+    #[test]
+    fn only_web_urls_are_asked() {
+        assert!(check_url("su", &Url::parse("http://127.0.0.1:1").unwrap()).is_ok());
+        for bad in ["file:///etc/passwd", "mailto:a@b", "ftp://h/"] {
+            assert!(check_url("su", &Url::parse(bad).unwrap()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Deep hash: the SHA-384 tree hash over nested byte strings that Arweave signatures are made of.
+//!
+//! Definition (Arweave `deepHash`, used by ANS-104): a byte string `b` hashes to
+//! `H(H("blob" + decimal length) || H(b))`; a list folds `acc = H(acc || hash(child))` from `acc = H("list" + decimal
+//! length)`; `H` is SHA-384. Data items only need one flat list, so that is what this module offers: no recursion, no
+//! copies of the data.
+
+use sha2::{Digest, Sha384};
+
+/// Bytes of a deep hash (SHA-384).
+pub const DEEP_HASH_BYTES: usize = 48;
+
+/// Deep hash of one byte string.
+pub fn blob(bytes: &[u8]) -> [u8; DEEP_HASH_BYTES] {
+    let mut hash = Sha384::new();
+    hash.update(Sha384::digest(format!("blob{}", bytes.len())));
+    hash.update(Sha384::digest(bytes));
+    hash.finalize().into()
+}
+
+/// Deep hash of a flat list of byte strings.
+pub fn list(blobs: &[&[u8]]) -> [u8; DEEP_HASH_BYTES] {
+    let start: [u8; DEEP_HASH_BYTES] = Sha384::digest(format!("list{}", blobs.len())).into();
+    blobs.iter().fold(start, |acc, bytes| {
+        let mut hash = Sha384::new();
+        hash.update(acc);
+        hash.update(blob(bytes));
+        hash.finalize().into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arweave_rs::crypto::hash::{DeepHashItem, deep_hash};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_independent_implementation_of_arweave_rs(
+            blobs in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..9)
+        ) {
+            let theirs = deep_hash(DeepHashItem::List(blobs.iter().cloned().map(DeepHashItem::Blob).collect()));
+            let ours = list(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+
+    #[test]
+    fn the_split_between_neighbours_is_part_of_the_hash() {
+        assert_ne!(list(&[b"ab", b"c"]), list(&[b"a", b"bc"]));
+    }
+}

@@ -1,0 +1,150 @@
+//! Compiled modules: loaded once however many ask, kept while they are used.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use lockstep_jit::ModuleFormat;
+
+use super::{
+    evaluate::engine_error,
+    pool::{Pool, Refused, closing},
+    source::Source,
+};
+use crate::{
+    Error,
+    engines::{Evaluator, Program},
+    metrics::Counted,
+    module::ModuleInfo,
+};
+
+/// Modules kept, at most. Live processes keep theirs by themselves.
+const MODULES_MAX: usize = 64;
+/// Machine code of kept modules, at most, bytes.
+const CODE_BYTES_MAX: u64 = 1 << 30;
+/// How long a module that cannot run is remembered, instead of being fetched and compiled for every request.
+const REFUSAL_TTL: Duration = Duration::from_secs(60);
+/// Modules compiled at one time; each compilation uses several threads by itself.
+const COMPILERS: usize = 2;
+/// Compilations that may wait.
+const COMPILE_QUEUE_MAX: usize = 1024;
+
+type Loading = Shared<BoxFuture<'static, Result<Arc<dyn Program>, Error>>>;
+
+/// The module cache.
+pub(super) struct Programs {
+    source: Arc<dyn Source>,
+    evaluator: Arc<dyn Evaluator>,
+    compilers: Arc<Pool>,
+    metrics: Counted,
+    kept: Mutex<HashMap<(String, ModuleFormat), Slot>>,
+}
+
+struct Slot {
+    loading: Loading,
+    used: Instant,
+    began: Instant,
+}
+
+impl Programs {
+    pub(super) fn new(source: Arc<dyn Source>, evaluator: Arc<dyn Evaluator>, metrics: Counted) -> Result<Self, Error> {
+        // Compiling is not evaluating: it has gauges of its own that nobody reads.
+        let compilers = Pool::start("lockstep-compile", COMPILERS, COMPILE_QUEUE_MAX, &Counted::default())?;
+        Ok(Self { source, evaluator, compilers: Arc::new(compilers), metrics, kept: Mutex::default() })
+    }
+
+    /// The module, compiled. `module` says under which format it is to run.
+    pub(super) async fn load(&self, module: &ModuleInfo) -> Result<Arc<dyn Program>, Error> {
+        let key = (module.id.clone(), module.format);
+        let loading = {
+            let mut kept = self.lock();
+            kept.retain(|_, slot| !slot.is_spent());
+            let slot = kept.entry(key.clone()).or_insert_with(|| Slot {
+                loading: self.begin(module.id.clone(), module.format),
+                used: Instant::now(),
+                began: Instant::now(),
+            });
+            slot.used = Instant::now();
+            slot.loading.clone()
+        };
+        let loaded = loading.clone().await;
+        let mut kept = self.lock();
+        // A failure that may pass is forgotten at once; what the module itself is to blame for, later.
+        let passing = matches!(&loaded, Err(error) if !matches!(error, Error::Unprocessable(_)));
+        if passing && kept.get(&key).is_some_and(|slot| slot.loading.ptr_eq(&loading)) {
+            kept.remove(&key);
+        }
+        trim(&mut kept);
+        self.metrics.module_code_bytes.set(kept.values().map(Slot::code_bytes).sum());
+        loaded
+    }
+
+    pub(super) fn close(&self) {
+        self.compilers.close();
+    }
+
+    fn begin(&self, id: String, format: ModuleFormat) -> Loading {
+        let (source, evaluator) = (Arc::clone(&self.source), Arc::clone(&self.evaluator));
+        let (compilers, metrics) = (Arc::clone(&self.compilers), Arc::clone(&self.metrics));
+        let load = async move {
+            let wasm = source.module_bytes(&id).await?;
+            let compile = compilers.run(move || evaluator.load(&wasm, format)).map_err(|refused| match refused {
+                Refused::Full => Error::TooMany("too many modules wait to be compiled".to_owned()),
+                Refused::Closed => closing(),
+            })?;
+            let what = format!("module {id}");
+            let program = compile.await.map_err(|lost| lost.into_error(&what))?;
+            let program = program.map_err(|error| {
+                tracing::warn!(module = id, %error, "module cannot run");
+                match engine_error(error, &what) {
+                    Error::Unprocessable(text) => Error::Unprocessable(format!("{text} (module {id})")),
+                    other => other,
+                }
+            })?;
+            metrics.modules_loaded.inc();
+            metrics.compile_seconds.observe(program.compile_time().as_secs_f64());
+            tracing::info!(module = id, %format, seconds = program.compile_time().as_secs_f64(), "module loaded");
+            Ok(program)
+        };
+        // A task of its own: a request that goes away must not stop what others wait for.
+        let task = tokio::spawn(load);
+        async move { task.await.unwrap_or_else(|_| Err(closing())) }.boxed().shared()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, ModuleFormat), Slot>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn is_spent(&self) -> bool {
+        matches!(self.loading.peek(), Some(Err(_))) && self.began.elapsed() >= REFUSAL_TTL
+    }
+
+    fn code_bytes(&self) -> u64 {
+        match self.loading.peek() {
+            Some(Ok(program)) => program.code_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+fn trim(kept: &mut HashMap<(String, ModuleFormat), Slot>) {
+    while kept.len() > MODULES_MAX || kept.values().map(Slot::code_bytes).sum::<u64>() > CODE_BYTES_MAX {
+        let done = kept.iter().filter(|(_, slot)| slot.loading.peek().is_some());
+        let Some(oldest) = done.min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone()) else {
+            break;
+        };
+        // The one that was just asked for stays, however large.
+        if kept.len() == 1 {
+            break;
+        }
+        kept.remove(&oldest);
+    }
+}
