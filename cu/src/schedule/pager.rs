@@ -132,10 +132,11 @@ impl Pager {
                 }
             };
             let full = page.edges >= self.limit as usize;
-            if let Some(mismatch) = page.broken {
+            let new = self.take_new(page.nodes);
+            // The broken element stands behind all that were taken; a fault among those comes first.
+            if let (None, Some(mismatch)) = (&self.failed, page.broken) {
                 self.failed = Some(self.fault(&mismatch));
             }
-            let new = self.take_new(page.nodes);
             self.upstream.index.add(&self.process.id, &new);
             if !new.is_empty() {
                 // A full page may be the last whatever the scheduler says: only asking again tells.
@@ -199,7 +200,6 @@ impl Pager {
                 }
                 Ok(false) => {}
                 Err(what) => {
-                    // A broken element further down the page is further away than this.
                     self.failed = Some(self.fault(&what));
                     break;
                 }
