@@ -4,21 +4,21 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, dead_code, unused)]
 
+pub mod error;
+pub(crate) mod gateway;
+pub(crate) mod http;
 pub(crate) mod ids;
 pub(crate) mod js;
-pub mod error;
-pub(crate) mod http;
 pub(crate) mod memo;
-pub(crate) mod gateway;
 pub mod message;
 pub mod module;
 pub(crate) mod module_files;
 pub(crate) mod owner;
-pub(crate) mod shape;
 pub mod schedule;
+pub mod settings;
+pub(crate) mod shape;
 pub mod tags;
 pub mod unit;
-pub mod settings;
 pub use error::Error;
 pub use settings::UnitSettings;
 pub use unit::Unit;
