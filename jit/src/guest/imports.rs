@@ -74,6 +74,36 @@ pub fn find(format: ModuleFormat, module: &str, name: &str) -> impl Iterator<Ite
     provided(format).iter().filter(move |import| import.module == module && import.name == name)
 }
 
+/// What a module must export to live under `format`: functions, but for the memory and the table.
+pub fn needed_exports(format: ModuleFormat) -> &'static [&'static str] {
+    match format {
+        ModuleFormat::Emscripten => &["E", "F", "G", "H", "I", "M", "N", "O"],
+        ModuleFormat::Emscripten2 | ModuleFormat::Emscripten3 => &[
+            "memory",
+            "__indirect_function_table",
+            "__wasm_call_ctors",
+            "handle",
+            "main",
+            "emscripten_stack_init",
+            "emscripten_stack_get_end",
+            "stackSave",
+            "stackRestore",
+            "stackAlloc",
+        ],
+        _ => &[
+            "memory",
+            "__indirect_function_table",
+            "__wasm_call_ctors",
+            "handle",
+            "emscripten_stack_init",
+            "emscripten_stack_get_end",
+            "emscripten_stack_get_current",
+            "_emscripten_stack_restore",
+            "_emscripten_stack_alloc",
+        ],
+    }
+}
+
 type Row = (&'static str, &'static [ValKind], &'static [ValKind]);
 
 fn build(format: ModuleFormat) -> Vec<Import> {
@@ -322,6 +352,20 @@ mod tests {
         assert_eq!(names(ModuleFormat::EmscriptenMetering).len(), 52);
         assert_eq!(names(ModuleFormat::Wasm64).len(), 53 + 1);
         assert_eq!(names(ModuleFormat::Wasm64Metering).len(), 53);
+    }
+
+    #[test]
+    fn the_table_and_the_linker_agree_on_who_provides_what() {
+        let known: BTreeSet<_> =
+            ModuleFormat::ALL.into_iter().flat_map(provided).map(|import| (import.module, import.name)).collect();
+        for format in ModuleFormat::ALL {
+            // The linker leaves it to the rewriting to refuse modules that bring their own metering.
+            for (module, name) in known.iter().filter(|(module, _)| *module != "metering") {
+                let listed = find(format, module, name).next().is_some();
+                let linked = crate::guest::link::resolve(format, module, name).is_some();
+                assert_eq!(listed, linked, "{format}: {module}.{name}");
+            }
+        }
     }
 
     #[test]

@@ -10,31 +10,30 @@ use std::fmt;
 /// Longest string, in bytes, that the loader decodes by hand.
 const DECODED_BY_HAND: usize = 16;
 
+/// Most bytes of a guest's string that are read: guests can offer all of their memory as one. A string that is cut here
+/// has more units than [`MAX_UNITS`], so that whoever uses it can tell, and refuse.
+pub const MAX_STRING_BYTES: usize = 65_536;
+/// Most units of a string that a use of it may allow.
+pub const MAX_UNITS: usize = 16_384;
+
 /// A JavaScript string: any sequence of 16-bit units, lone surrogates included.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JsString(Vec<u16>);
 
 impl JsString {
-    /// The NUL-terminated string at address `at` of guest memory `heap`; the end of memory ends it too. Address 0 is
-    /// the empty string.
+    /// The NUL-terminated string at address `at` of guest memory `heap`; the end of memory ends it too, and so
+    /// does [`MAX_STRING_BYTES`]. Address 0 is the empty string.
     pub fn from_guest(heap: &[u8], at: usize) -> Self {
         let Some(tail) = heap.get(at..).filter(|_| at != 0) else {
             return Self::default();
         };
+        let tail = &tail[..tail.len().min(MAX_STRING_BYTES)];
         let length = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
         if length > DECODED_BY_HAND {
             let bytes = tail[..length].strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&tail[..length]);
             return Self(String::from_utf8_lossy(bytes).encode_utf16().collect());
         }
         Self(decode_by_hand(tail, length))
-    }
-
-    /// As [`from_guest`](Self::from_guest), but nothing for a string longer than `max_bytes`: guests can offer all of
-    /// their memory as one.
-    pub fn from_guest_within(heap: &[u8], at: usize, max_bytes: usize) -> Option<Self> {
-        let tail = heap.get(at..).unwrap_or_default();
-        let fits = tail.len() <= max_bytes || tail[..=max_bytes].contains(&0);
-        (at == 0 || fits).then(|| Self::from_guest(heap, at))
     }
 
     /// The 16-bit units.
@@ -171,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_string_longer_than_the_bound_is_nothing() {
-        assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 3), Some("abc".into()));
-        assert_eq!(JsString::from_guest_within(b"-abc\0", 1, 2), None);
-        assert_eq!(JsString::from_guest_within(b"-abc", 1, 3), Some("abc".into()));
-        assert_eq!(JsString::from_guest_within(b"abcd", 0, 2), Some("".into()));
-        assert_eq!(JsString::from_guest_within(b"abcd", 9, 2), Some("".into()));
+    fn a_string_that_was_cut_is_longer_than_any_use_allows() {
+        for text in ["a", "é", "€", "\u{10000}"] {
+            let long = text.repeat(MAX_STRING_BYTES);
+            let read = read(long.as_bytes());
+            assert!(read.len() > MAX_UNITS && read.len() <= MAX_STRING_BYTES, "{text}: {} units", read.len());
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use super::{
     Tm,
     date::{Date, is_leap},
 };
-use crate::guest::{files::Abort, text::JsString};
+use crate::guest::{
+    files::Abort,
+    text::{JsString, MAX_UNITS},
+};
 
 /// Conversions that stand for others, in the loader's order.
 const SHORTHANDS: [(&str, &str); 28] = [
@@ -62,19 +65,26 @@ const MONTHS: [&str; 12] = [
 /// What the loader puts for a name that its tables lack.
 const NO_NAME: &str = "undefined";
 
+/// Longest text at any step, in 16-bit units: a guest's zone can hold marks that multiply the pattern.
+const MAX_TEXT_UNITS: usize = 1 << 20;
+
 /// The formatted date with its terminating NUL, ready to be stored; nothing if it is longer than `room` bytes (the
 /// call then gives 0 and stores nothing; otherwise it gives the length without the NUL). `zone` is the text that the
 /// zone's name leads to, empty for a null pointer.
 ///
 /// # Errors
-/// If a conversion needs a name or a week that the fields have none for.
+/// If a conversion needs a name or a week that the fields have none for, or if the pattern or the zone is longer than
+/// [`MAX_UNITS`] or grows into more than a mebi-unit of text (the loader has no such bounds).
 pub fn strftime(pattern: &JsString, tm: &Tm, zone: &JsString, room: u64) -> Result<Option<Vec<u8>>, Abort> {
+    if pattern.len().max(zone.len()) > MAX_UNITS {
+        return Err(too_long());
+    }
     let mut text = pattern.units().to_vec();
     for (shorthand, meaning) in SHORTHANDS {
-        text = replace(&text, &units(shorthand), |_| units(meaning));
+        text = replace(&text, &units(shorthand), |_| units(meaning))?;
     }
     let (percent, twice, mark) = (units("%"), units("%%"), vec![0, 0]);
-    text = replace(&text, &twice, |_| mark.clone());
+    text = replace(&text, &twice, |_| mark.clone())?;
     for letter in CONVERSIONS.chars() {
         let conversion = units(&format!("%{letter}"));
         if !contains(&text, &conversion) {
@@ -82,9 +92,9 @@ pub fn strftime(pattern: &JsString, tm: &Tm, zone: &JsString, room: u64) -> Resu
         }
         let part = if letter == 'Z' { zone.units().to_vec() } else { units(&convert(letter, tm)?) };
         let source = text.clone();
-        text = replace(&text, &conversion, |at| expand(&part, &source, at, conversion.len()));
+        text = replace(&text, &conversion, |at| expand(&part, &source, at, conversion.len()))?;
     }
-    text = replace(&text, &mark, |_| percent.clone());
+    text = replace(&text, &mark, |_| percent.clone())?;
     let mut bytes = JsString::from(text).encode();
     bytes.push(0);
     Ok((bytes.len() as u64 <= room).then_some(bytes))
@@ -99,7 +109,7 @@ fn contains(text: &[u16], what: &[u16]) -> bool {
 }
 
 /// Replaces every `what`, left to right; `with` gets the place.
-fn replace(text: &[u16], what: &[u16], with: impl Fn(usize) -> Vec<u16>) -> Vec<u16> {
+fn replace(text: &[u16], what: &[u16], with: impl Fn(usize) -> Vec<u16>) -> Result<Vec<u16>, Abort> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
@@ -110,8 +120,15 @@ fn replace(text: &[u16], what: &[u16], with: impl Fn(usize) -> Vec<u16>) -> Vec<
             out.push(text[at]);
             at += 1;
         }
+        if out.len() > MAX_TEXT_UNITS {
+            return Err(too_long());
+        }
     }
-    out
+    Ok(out)
+}
+
+fn too_long() -> Abort {
+    Abort("strftime: the pattern, the zone or what they make is too long".to_owned())
 }
 
 /// A replacement text as JavaScript reads it: `$$` is a dollar, `$&` what is replaced, `` $` `` and `$'` what lies
@@ -121,6 +138,10 @@ fn expand(part: &[u16], source: &[u16], at: usize, length: usize) -> Vec<u16> {
     let mut out = Vec::with_capacity(part.len());
     let mut rest = part;
     while let [unit, tail @ ..] = rest {
+        if out.len() > MAX_TEXT_UNITS {
+            // Too long already, as the caller will find.
+            break;
+        }
         let special = tail.first().filter(|_| *unit == DOLLAR).and_then(|next| u8::try_from(*next).ok());
         let replaced: &[u16] = match special {
             Some(b'$') => &[DOLLAR],
@@ -314,6 +335,12 @@ mod tests {
         assert_eq!(format("a$$b"), "<a$b>");
         assert_eq!(format("$&"), "<%Z>");
         assert_eq!(format("$`$'$1$"), "<<>$1$>");
+    }
+
+    #[test]
+    fn a_zone_that_multiplies_the_pattern_is_refused() {
+        let (pattern, zone) = ("%Z".repeat(5_000), "$`".repeat(5_000));
+        assert!(strftime(&pattern.as_str().into(), &TM, &zone.as_str().into(), 100).is_err());
     }
 
     #[test]
