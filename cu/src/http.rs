@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::Error;
 
-/// Waits before each retry of a request that failed in passing (no connection, a status of 5xx or 429).
+/// Waits before each retry of a request that failed in passing (no connection, a status of 5xx, 408 or 429).
 const RETRY_DELAYS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
@@ -52,7 +52,7 @@ impl Failure {
     /// Whether asking again may help.
     fn is_passing(&self) -> bool {
         match self {
-            Self::Status(status, _) => *status >= 500 || *status == 429,
+            Self::Status(status, _) => *status >= 500 || matches!(status, 408 | 429),
             Self::Unreachable(_) => true,
             Self::Malformed(_) | Self::TooLarge(_) => false,
         }
@@ -260,6 +260,7 @@ impl Http {
 }
 
 fn parse(path: &str, body: &[u8]) -> Result<Value, Failure> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     serde_json::from_slice(body).map_err(|e| {
         let shown: String = String::from_utf8_lossy(&body[..body.len().min(48)]).into_owned();
         Failure::Malformed(format!(
