@@ -40,9 +40,12 @@ pub(crate) struct DryRuns {
     fork_ttl: Duration,
     fork_bytes_max: u64,
     answer_ttl: Duration,
-    forks: Mutex<HashMap<(String, Option<String>), Kept<Arc<Fork>>>>,
+    forks: Mutex<Forks>,
     answers: Mutex<Answers>,
 }
+
+/// By process, and by the message they were asked for at.
+type Forks = HashMap<(String, Option<String>), Kept<Arc<Fork>>>;
 
 struct Kept<T> {
     value: T,
@@ -57,15 +60,8 @@ struct Answers {
 
 impl DryRuns {
     pub(crate) fn new(settings: &UnitSettings, metrics: Counted) -> Result<Self, Error> {
-        let pool = Pool::start(
-            "lockstep-dry",
-            settings.dry_run_threads,
-            settings.dry_run_queue_max,
-            &metrics,
-        )?;
-        metrics
-            .worker_total
-            .inc_by(i64::try_from(settings.dry_run_threads.max(1)).unwrap_or(i64::MAX));
+        let pool = Pool::start("lockstep-dry", settings.dry_run_threads, settings.dry_run_queue_max, &metrics)?;
+        metrics.worker_total.inc_by(i64::try_from(settings.dry_run_threads.max(1)).unwrap_or(i64::MAX));
         Ok(Self {
             in_flight: InFlight::new(),
             pool,
@@ -86,68 +82,40 @@ impl DryRuns {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        hash.update(
-            serde_json::to_vec(body).expect("a JSON value with text keys always serialises"),
-        );
+        hash.update(serde_json::to_vec(body).expect("a JSON value with text keys always serialises"));
         hash.finalize().into()
     }
 
     /// The answer that an equal dry run got a short while ago.
     pub(crate) fn answer(&self, key: &Key) -> Option<Arc<Outcome>> {
         let answers = lock(&self.answers);
-        let kept = answers
-            .by_key
-            .get(key)
-            .filter(|kept| kept.since.elapsed() <= self.answer_ttl)?;
+        let kept = answers.by_key.get(key).filter(|kept| kept.since.elapsed() <= self.answer_ttl)?;
         Some(Arc::clone(&kept.value.0))
     }
 
     /// A copy of the process that is no older than `age`. At a given message a state never ages.
-    pub(crate) fn kept_fork(
-        &self,
-        pid: &str,
-        to: Option<&str>,
-        age: Duration,
-    ) -> Option<Arc<Fork>> {
+    pub(crate) fn kept_fork(&self, pid: &str, to: Option<&str>, age: Duration) -> Option<Arc<Fork>> {
         let forks = lock(&self.forks);
         let kept = forks.get(&(pid.to_owned(), to.map(str::to_owned)))?;
-        let allowed = if to.is_some() {
-            self.fork_ttl
-        } else {
-            age.min(self.fork_ttl)
-        };
+        let allowed = if to.is_some() { self.fork_ttl } else { age.min(self.fork_ttl) };
         (kept.since.elapsed() <= allowed).then(|| Arc::clone(&kept.value))
     }
 
     /// Keeps a copy of the process for the next dry runs. `since`: when it was asked for.
     pub(crate) fn keep_fork(&self, pid: &str, to: Option<&str>, fork: &Arc<Fork>, since: Instant) {
         let mut forks = lock(&self.forks);
-        forks.insert(
-            (pid.to_owned(), to.map(str::to_owned)),
-            Kept {
-                value: Arc::clone(fork),
-                since,
-            },
-        );
+        forks.insert((pid.to_owned(), to.map(str::to_owned)), Kept { value: Arc::clone(fork), since });
         while forks.len() > 1
-            && (forks.len() > FORKS_MAX
-                || forks.values().map(|k| k.value.bytes).sum::<u64>() > self.fork_bytes_max)
+            && (forks.len() > FORKS_MAX || forks.values().map(|k| k.value.bytes).sum::<u64>() > self.fork_bytes_max)
         {
-            let oldest = forks
-                .iter()
-                .min_by_key(|(_, kept)| kept.since)
-                .map(|(key, _)| key.clone());
+            let oldest = forks.iter().min_by_key(|(_, kept)| kept.since).map(|(key, _)| key.clone());
             oldest.and_then(|key| forks.remove(&key));
         }
     }
 
     /// Refuses early what would be refused after bringing a whole process to its state.
     pub(crate) fn admit(&self) -> Result<(), Error> {
-        if self.pool.is_full() {
-            Err(queue_full())
-        } else {
-            Ok(())
-        }
+        if self.pool.is_full() { Err(queue_full()) } else { Ok(()) }
     }
 
     /// Runs the message on a copy of `fork`, which itself stays as it is.
@@ -158,23 +126,15 @@ impl DryRuns {
         body: &Map<String, Value>,
         fork: Arc<Fork>,
     ) -> Result<Arc<Outcome>, Error> {
-        let (timestamp, height) = fork
-            .last
-            .as_ref()
-            .map_or((0, 0), |last| (last.timestamp, last.block_height));
+        let (timestamp, height) = fork.last.as_ref().map_or((0, 0), |last| (last.timestamp, last.block_height));
         let message = dry_run_json(pid, body, timestamp, height)?;
         let what = format!("dry run of process {pid}");
-        let seed = key
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>();
+        let seed = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let time_limit = self.time_limit;
         let work = move || {
             let copy = match fork.instance.lock() {
                 Ok(mut instance) => instance.fork(),
-                Err(_) => Err(lockstep_jit::Error::Host(
-                    "the copied state was damaged by a fault of this unit".into(),
-                )),
+                Err(_) => Err(lockstep_jit::Error::Host("the copied state was damaged by a fault of this unit".into())),
             };
             copy?.evaluate(&Call {
                 message: &message,
@@ -182,7 +142,6 @@ impl DryRuns {
                 seed: &seed,
                 gas_limit: fork.gas_limit,
                 time_limit,
-                _p: (),
             })
         };
         let done = self.pool.run(work).map_err(|refused| match refused {
@@ -198,16 +157,11 @@ impl DryRuns {
 
     /// Lets go of what is too old to be used.
     pub(crate) fn sweep(&self) {
-        let old: Vec<_> = lock(&self.forks)
-            .extract_if(|_, kept| kept.since.elapsed() > self.fork_ttl)
-            .collect();
+        let old: Vec<_> = lock(&self.forks).extract_if(|_, kept| kept.since.elapsed() > self.fork_ttl).collect();
         lock(&self.answers).drop_older_than(self.answer_ttl);
         if !old.is_empty() {
             // Giving memory back takes a while: not on a thread of the runtime. If the pool is full it happens here.
-            let _ = self
-                .pool
-                .run(move || drop(old))
-                .map(|done| tokio::spawn(done));
+            let _ = self.pool.run(move || drop(old)).map(|done| tokio::spawn(done));
         }
     }
 
@@ -228,10 +182,7 @@ impl DryRuns {
             return;
         }
         answers.bytes += bytes;
-        let kept = Kept {
-            value: (Arc::clone(outcome), bytes),
-            since: Instant::now(),
-        };
+        let kept = Kept { value: (Arc::clone(outcome), bytes), since: Instant::now() };
         if let Some(before) = answers.by_key.insert(key, kept) {
             answers.bytes -= before.value.1;
         }
@@ -258,14 +209,8 @@ fn queue_full() -> Error {
 /// About what an answer holds, bytes.
 fn size_of_outcome(outcome: &Outcome) -> usize {
     const OVERHEAD_BYTES: usize = 512;
-    let members = [
-        &outcome.messages,
-        &outcome.assignments,
-        &outcome.spawns,
-        &outcome.output,
-        &outcome.patches,
-        &outcome.error,
-    ];
+    let members =
+        [&outcome.messages, &outcome.assignments, &outcome.spawns, &outcome.output, &outcome.patches, &outcome.error];
     let text = |value: &Value| serde_json::to_vec(value).map_or(0, |text| text.len());
     OVERHEAD_BYTES + members.into_iter().flatten().map(text).sum::<usize>()
 }

@@ -9,11 +9,7 @@ use lockstep_jit::{Call, Evaluation, ModuleFormat};
 /// Turns a module's bytes into something that runs. Blocking.
 pub trait Evaluator: Send + Sync + 'static {
     /// Validates and compiles.
-    fn load(
-        &self,
-        wasm: &[u8],
-        format: ModuleFormat,
-    ) -> Result<Arc<dyn Program>, lockstep_jit::Error>;
+    fn load(&self, wasm: &[u8], format: ModuleFormat) -> Result<Arc<dyn Program>, lockstep_jit::Error>;
 }
 
 /// A compiled module.
@@ -28,8 +24,10 @@ pub trait Program: Send + Sync {
 
 /// A process's memory and the code that runs on it. Blocking.
 pub trait Live: Send {
-    /// Evaluates in place; on `Err` nothing changed.
+    /// Evaluates in place. On `Err` nothing changed, unless the process [is broken](Self::is_broken) now.
     fn evaluate(&mut self, call: &Call<'_>) -> Result<Evaluation, lockstep_jit::Error>;
+    /// Whether its memory was lost to a failure of the host: it must be made again from its schedule.
+    fn is_broken(&self) -> bool;
     /// False until an evaluation was kept.
     fn has_state(&self) -> bool;
     /// A copy of the whole linear memory.
@@ -41,11 +39,7 @@ pub trait Live: Send {
 }
 
 impl Evaluator for lockstep_jit::Engine {
-    fn load(
-        &self,
-        wasm: &[u8],
-        format: ModuleFormat,
-    ) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
+    fn load(&self, wasm: &[u8], format: ModuleFormat) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
         Ok(Arc::new(Self::load(self, wasm, format)?))
     }
 }
@@ -69,12 +63,16 @@ impl Live for lockstep_jit::Instance {
         Self::evaluate(self, call)
     }
 
+    fn is_broken(&self) -> bool {
+        Self::is_broken(self)
+    }
+
     fn has_state(&self) -> bool {
         Self::has_state(self)
     }
 
     fn memory(&mut self) -> Vec<u8> {
-        Self::memory(self)
+        Self::memory(self).to_vec()
     }
 
     fn fork(&mut self) -> Result<Box<dyn Live>, lockstep_jit::Error> {

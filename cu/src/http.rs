@@ -10,8 +10,12 @@ use url::Url;
 use crate::Error;
 
 /// Waits before each retry of a request that failed in passing (no connection, a status of 5xx or 429).
-const RETRY_DELAYS: [Duration; 4] =
-    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1600)];
+const RETRY_DELAYS: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
 
 /// How much of an error's body is shown, bytes.
 const SHOWN_BYTES: usize = 1024;
@@ -98,24 +102,50 @@ impl Http {
                 .build()
                 .map_err(|e| Error::Internal(format!("HTTP client: {}", causes(&e))))
         };
-        Ok(Self { client: client(Policy::limited(5))?, direct: client(Policy::none())?, timeout, json_max })
+        Ok(Self {
+            client: client(Policy::limited(5))?,
+            direct: client(Policy::none())?,
+            timeout,
+            json_max,
+        })
     }
 
     /// GET, JSON.
     pub async fn get_json(&self, url: Url) -> Result<Value, Failure> {
-        self.json(Ask { method: Method::GET, url, body: None, max: self.json_max, timeout: self.timeout }).await
+        self.json(Ask {
+            method: Method::GET,
+            url,
+            body: None,
+            max: self.json_max,
+            timeout: self.timeout,
+        })
+        .await
     }
 
     /// POST of JSON, JSON back.
     pub async fn post_json(&self, url: Url, body: &Value) -> Result<Value, Failure> {
         let body = Some(body.to_string().into_bytes());
-        self.json(Ask { method: Method::POST, url, body, max: self.json_max, timeout: self.timeout }).await
+        self.json(Ask {
+            method: Method::POST,
+            url,
+            body,
+            max: self.json_max,
+            timeout: self.timeout,
+        })
+        .await
     }
 
     /// GET, bytes, at most `max` of them.
     pub async fn get_bytes(&self, url: Url, max: u64) -> Result<Vec<u8>, Failure> {
         let timeout = self.timeout.saturating_mul(DATA_TIMEOUT_FACTOR);
-        self.retried(&Ask { method: Method::GET, url, body: None, max, timeout }).await
+        self.retried(&Ask {
+            method: Method::GET,
+            url,
+            body: None,
+            max,
+            timeout,
+        })
+        .await
     }
 
     /// GET once, without following redirects or reading the body, within `timeout` (and that of any request).
@@ -125,7 +155,10 @@ impl Http {
         let answer = answer.map_err(|e| unreachable(&url, &e, timeout))?;
         let location = answer.headers().get(reqwest::header::LOCATION);
         let location = location.and_then(|location| url.join(location.to_str().ok()?).ok());
-        Ok(Probe { status: answer.status().as_u16(), location })
+        Ok(Probe {
+            status: answer.status().as_u16(),
+            location,
+        })
     }
 
     async fn json(&self, ask: Ask) -> Result<Value, Failure> {
@@ -135,7 +168,12 @@ impl Http {
             return parse(&path, &body);
         }
         let parsed = tokio::task::spawn_blocking(move || parse(&path, &body)).await;
-        parsed.unwrap_or_else(|e| Err(Failure::Malformed(format!("{}: parsing stopped: {e}", ask.url.path()))))
+        parsed.unwrap_or_else(|e| {
+            Err(Failure::Malformed(format!(
+                "{}: parsing stopped: {e}",
+                ask.url.path()
+            )))
+        })
     }
 
     /// Asks again where that may help, within the time of one request.
@@ -154,14 +192,25 @@ impl Http {
     }
 
     async fn once(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
-        let mut request = self.client.request(ask.method.clone(), ask.url.clone()).timeout(ask.timeout);
+        let mut request = self
+            .client
+            .request(ask.method.clone(), ask.url.clone())
+            .timeout(ask.timeout);
         if let Some(body) = &ask.body {
-            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
+            request = request
+                .header(reqwest::header::CONTENT_TYPE, "application/json")
+                .body(body.clone());
         }
-        let answer = request.send().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| unreachable(&ask.url, &e, self.timeout))?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(Failure::Status(status.as_u16(), self.beginning(answer).await));
+            return Err(Failure::Status(
+                status.as_u16(),
+                self.beginning(answer).await,
+            ));
         }
         self.whole(ask, answer).await
     }
@@ -169,13 +218,25 @@ impl Http {
     /// The whole body, never holding more than its bound.
     async fn whole(&self, ask: &Ask, mut answer: Response) -> Result<Vec<u8>, Failure> {
         let too_large = |found: String| {
-            Failure::TooLarge(format!("{}: expected at most {} bytes, found {found}", ask.url.path(), ask.max))
+            Failure::TooLarge(format!(
+                "{}: expected at most {} bytes, found {found}",
+                ask.url.path(),
+                ask.max
+            ))
         };
-        if let Some(announced) = answer.content_length().filter(|announced| *announced > ask.max) {
+        if let Some(announced) = answer
+            .content_length()
+            .filter(|announced| *announced > ask.max)
+        {
             return Err(too_large(announced.to_string()));
         }
-        let mut body = Vec::with_capacity(answer.content_length().unwrap_or(0).min(1 << 20) as usize);
-        while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))? {
+        let mut body =
+            Vec::with_capacity(answer.content_length().unwrap_or(0).min(1 << 20) as usize);
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|e| unreachable(&ask.url, &e, self.timeout))?
+        {
             if (body.len() + chunk.len()) as u64 > ask.max {
                 return Err(too_large("more".to_owned()));
             }
@@ -201,7 +262,10 @@ impl Http {
 fn parse(path: &str, body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|e| {
         let shown: String = String::from_utf8_lossy(&body[..body.len().min(48)]).into_owned();
-        Failure::Malformed(format!("{path}: expected JSON, found {shown:?} ({} bytes; {e})", body.len()))
+        Failure::Malformed(format!(
+            "{path}: expected JSON, found {shown:?} ({} bytes; {e})",
+            body.len()
+        ))
     })
 }
 
@@ -250,7 +314,9 @@ pub fn check_url(what: &str, url: &Url) -> Result<(), Error> {
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         return Ok(());
     }
-    Err(Error::Invalid(format!("{what}: expected a URL that begins with http:// or https://, found {url}")))
+    Err(Error::Invalid(format!(
+        "{what}: expected a URL that begins with http:// or https://, found {url}"
+    )))
 }
 
 #[cfg(test)]
@@ -267,7 +333,10 @@ mod tests {
         ] {
             assert_eq!(join(&Url::parse(base).unwrap(), &["a", "b"]).as_str(), want);
         }
-        assert_eq!(join(&Url::parse("http://h").unwrap(), &["a/../b"]).as_str(), "http://h/a%2F..%2Fb");
+        assert_eq!(
+            join(&Url::parse("http://h").unwrap(), &["a/../b"]).as_str(),
+            "http://h/a%2F..%2Fb"
+        );
     }
 
     #[test]

@@ -6,25 +6,26 @@
 
 mod dry_run;
 mod engines;
-pub(crate) mod ids;
-pub(crate) mod js;
 pub mod error;
-pub mod item;
-pub(crate) mod http;
-pub(crate) mod memo;
 pub(crate) mod gateway;
+pub(crate) mod http;
+pub(crate) mod ids;
+pub mod item;
+pub(crate) mod js;
+pub(crate) mod memo;
 pub mod message;
 pub mod metrics;
 pub mod module;
-pub mod process;
 pub(crate) mod module_files;
 pub(crate) mod owner;
-pub(crate) mod shape;
+pub mod process;
 pub mod schedule;
 pub mod settings;
+pub(crate) mod shape;
 pub mod store;
 pub mod tags;
 pub mod unit;
+
 pub use error::Error;
 pub use settings::UnitSettings;
 pub use unit::Unit;

@@ -33,9 +33,7 @@ pub struct CacheLabels {
 }
 
 /// Seconds of one evaluation: aos runs most messages in about a millisecond, boots in a second.
-const EVALUATION_BUCKETS: [f64; 12] = [
-    0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0,
-];
+const EVALUATION_BUCKETS: [f64; 12] = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
 /// Seconds of one compilation.
 const COMPILE_BUCKETS: [f64; 8] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
@@ -112,11 +110,7 @@ impl Metrics {
             "Processes kept, by where they are kept",
             self.reference_processes.clone(),
         );
-        registry.register(
-            "ao_cu_worker_total",
-            "Threads that evaluate",
-            self.worker_total.clone(),
-        );
+        registry.register("ao_cu_worker_total", "Threads that evaluate", self.worker_total.clone());
         registry.register(
             "ao_cu_worker_tasks_total",
             "Work given to the evaluating threads and not finished",
@@ -124,42 +118,22 @@ impl Metrics {
         );
 
         let ours = registry.sub_registry_with_prefix("lockstep");
-        ours.register(
-            "evaluations",
-            "Messages evaluated, dry runs left out",
-            self.evaluations.clone(),
-        );
-        ours.register(
-            "evaluations_running",
-            "Evaluating threads at work",
-            self.evaluations_running.clone(),
-        );
+        ours.register("evaluations", "Messages evaluated, dry runs left out", self.evaluations.clone());
+        ours.register("evaluations_running", "Evaluating threads at work", self.evaluations_running.clone());
         ours.register_with_unit(
             "evaluation",
             "Time inside the engine for one message",
             UnitOfMeasure::Seconds,
             self.evaluation_seconds.clone(),
         );
-        ours.register(
-            "gas",
-            "Gas spent by evaluations, dry runs left out",
-            self.gas.clone(),
-        );
-        ours.register(
-            "requests",
-            "Requests for the result of a message",
-            self.requests.clone(),
-        );
+        ours.register("gas", "Gas spent by evaluations, dry runs left out", self.gas.clone());
+        ours.register("requests", "Requests for the result of a message", self.requests.clone());
         ours.register(
             "requests_coalesced",
             "Requests that shared the work of an equal one in flight",
             self.requests_coalesced.clone(),
         );
-        ours.register(
-            "results_from_store",
-            "Requests answered without evaluating",
-            self.results_from_store.clone(),
-        );
+        ours.register("results_from_store", "Requests answered without evaluating", self.results_from_store.clone());
         ours.register(
             "determinism_faults",
             "Evaluations whose result differed from the one kept for the same message",
@@ -170,27 +144,11 @@ impl Metrics {
             "Messages skipped because their content was evaluated before",
             self.duplicates_skipped.clone(),
         );
-        ours.register(
-            "time_limits_hit",
-            "Evaluations stopped by the wall-clock bound",
-            self.time_limits_hit.clone(),
-        );
-        ours.register(
-            "panics",
-            "Evaluations that ended in a fault of this program",
-            self.panics.clone(),
-        );
+        ours.register("time_limits_hit", "Evaluations stopped by the wall-clock bound", self.time_limits_hit.clone());
+        ours.register("panics", "Evaluations that ended in a fault of this program", self.panics.clone());
         ours.register("dry_runs", "Dry runs asked for", self.dry_runs.clone());
-        ours.register(
-            "dry_runs_from_cache",
-            "Dry runs answered without evaluating",
-            self.dry_runs_from_cache.clone(),
-        );
-        ours.register(
-            "processes_live",
-            "Processes held in memory",
-            self.processes_live.clone(),
-        );
+        ours.register("dry_runs_from_cache", "Dry runs answered without evaluating", self.dry_runs_from_cache.clone());
+        ours.register("processes_live", "Processes held in memory", self.processes_live.clone());
         ours.register_with_unit(
             "process",
             "Memory held by live processes and states for dry runs",
@@ -202,11 +160,7 @@ impl Metrics {
             "Processes dropped from memory, for the memory budget or for idleness",
             self.processes_dropped.clone(),
         );
-        ours.register(
-            "modules_loaded",
-            "Modules compiled or taken from the disk cache",
-            self.modules_loaded.clone(),
-        );
+        ours.register("modules_loaded", "Modules compiled or taken from the disk cache", self.modules_loaded.clone());
         ours.register_with_unit(
             "module_code",
             "Machine code of the modules held",
@@ -219,11 +173,7 @@ impl Metrics {
             UnitOfMeasure::Seconds,
             self.compile_seconds.clone(),
         );
-        ours.register(
-            "backlog",
-            "Messages known to wait for evaluation",
-            self.backlog.clone(),
-        );
+        ours.register("backlog", "Messages known to wait for evaluation", self.backlog.clone());
     }
 
     pub(crate) fn count_evaluation(&self, kind: Kind, outcome: &Outcome) {
@@ -240,28 +190,14 @@ impl Metrics {
     }
 
     fn count(&self, stream_type: &'static str, message_type: &'static str, outcome: &Outcome) {
-        let process_error = if outcome.error.is_some() {
-            "true"
-        } else {
-            "false"
-        };
-        self.reference_evaluations
-            .get_or_create(&EvaluationLabels {
-                stream_type,
-                message_type,
-                process_error,
-            })
-            .inc();
+        let process_error = if outcome.error.is_some() { "true" } else { "false" };
+        self.reference_evaluations.get_or_create(&EvaluationLabels { stream_type, message_type, process_error }).inc();
     }
 
     /// One more or one fewer process held.
     pub(crate) fn live(&self, change: i64) {
         self.processes_live.inc_by(change);
-        self.reference_processes
-            .get_or_create(&CacheLabels {
-                cache_type: "memory",
-            })
-            .inc_by(change);
+        self.reference_processes.get_or_create(&CacheLabels { cache_type: "memory" }).inc_by(change);
     }
 }
 
@@ -276,10 +212,7 @@ mod tests {
     fn families_are_written_under_the_names_that_dashboards_know() {
         let metrics = Metrics::default();
         metrics.count_evaluation(Kind::Scheduled, &Outcome::default());
-        metrics.count_dry_run(&Outcome {
-            error: Some(serde_json::json!({})),
-            ..Outcome::default()
-        });
+        metrics.count_dry_run(&Outcome { error: Some(serde_json::json!({})), ..Outcome::default() });
         metrics.live(1);
         metrics.evaluations.inc();
         metrics.evaluation_seconds.observe(0.002);
@@ -303,10 +236,7 @@ mod tests {
             "lockstep_process_bytes 0",
             "lockstep_compile_seconds_count 0",
         ] {
-            assert!(
-                text.lines().any(|l| l == line),
-                "no line `{line}` in\n{text}"
-            );
+            assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
         }
     }
 }

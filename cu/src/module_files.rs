@@ -28,7 +28,9 @@ pub(crate) struct ModuleFiles {
 
 impl ModuleFiles {
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory: directory.into() }
+        Self {
+            directory: directory.into(),
+        }
     }
 
     /// A module's bytes, if they lie there whole. `id` has been checked.
@@ -53,7 +55,8 @@ impl ModuleFiles {
     pub async fn write(&self, id: &str, bytes: Arc<[u8]>) {
         let (directory, id) = (self.directory.clone(), id.to_owned());
         let written = tokio::task::spawn_blocking(move || {
-            write(&directory, &id, &bytes).and_then(|()| prune(&directory, &id, DIRECTORY_BYTES_MAX))
+            write(&directory, &id, &bytes)
+                .and_then(|()| prune(&directory, &id, DIRECTORY_BYTES_MAX))
         });
         if let Ok(Err(error)) = written.await {
             tracing::warn!(directory = %self.directory.display(), %error, "cannot keep a module on disk");
@@ -71,7 +74,8 @@ fn write(directory: &Path, id: &str, bytes: &[u8]) -> io::Result<()> {
     whole.extend_from_slice(MAGIC);
     whole.extend_from_slice(&Sha256::digest(bytes));
     whole.extend_from_slice(bytes);
-    let renamed = fs::write(&aside, whole).and_then(|()| fs::rename(&aside, directory.join(id).with_extension(ENDING)));
+    let renamed = fs::write(&aside, whole)
+        .and_then(|()| fs::rename(&aside, directory.join(id).with_extension(ENDING)));
     if renamed.is_err() {
         let _ = fs::remove_file(&aside);
     }
@@ -88,7 +92,9 @@ fn prune(directory: &Path, newest: &str, max: u64) -> io::Result<()> {
         let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         match path.extension().and_then(|e| e.to_str()) {
             Some(ENDING) => files.push((modified, about.len(), path)),
-            Some("tmp") if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => fs::remove_file(path)?,
+            Some("tmp") if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => {
+                fs::remove_file(path)?
+            }
             _ => {}
         }
     }
@@ -130,7 +136,11 @@ mod tests {
         }
         files.write("m", b"new".to_vec().into()).await;
         assert_eq!(files.read("m").await.unwrap(), b"new");
-        assert_eq!(fs::read_dir(home.path().join("modules")).unwrap().count(), 1, "nothing is left aside");
+        assert_eq!(
+            fs::read_dir(home.path().join("modules")).unwrap().count(),
+            1,
+            "nothing is left aside"
+        );
     }
 
     #[tokio::test]
@@ -149,7 +159,12 @@ mod tests {
         for (age, id) in [(30, "a"), (20, "b"), (10, "c")] {
             write(home.path(), id, &[0; 100]).unwrap();
             let when = SystemTime::now() - std::time::Duration::from_secs(age);
-            fs::File::options().append(true).open(home.path().join(id).with_extension(ENDING)).unwrap().set_modified(when).unwrap();
+            fs::File::options()
+                .append(true)
+                .open(home.path().join(id).with_extension(ENDING))
+                .unwrap()
+                .set_modified(when)
+                .unwrap();
         }
         prune(home.path(), "a", 2 * (100 + HEADER_BYTES as u64)).unwrap();
         let left = |id| home.path().join(id).with_extension(ENDING).exists();

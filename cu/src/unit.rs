@@ -1,8 +1,6 @@
 //! The face of the compute unit: what the outside may ask of it.
 
 use std::{
-    collections::HashMap,
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_jit::{Engine, EngineSettings, Outcome};
+use lockstep_jit::{Engine, EngineSettings, Outcome, RESERVATION_BYTES};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -25,13 +23,10 @@ use crate::{
         pool::closing,
         source::Source,
     },
-    schedule::{Position, Process, Start, Upstream},
+    schedule::Upstream,
     store::{PlacePrefix, Query, Store},
 };
 
-/// Upper bound on one guest's linear memory: the largest that any format allows (its glue code's heap maximum). A
-/// process's own module and `Memory-Limit` bound it further.
-const GUEST_MEMORY_BYTES_MAX: u64 = 17_179_869_184;
 /// How often old states are let go and results are put onto the disk itself.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long requests in flight may go on after shutdown began, and how long processes may take to finish their turns.
@@ -161,7 +156,7 @@ impl Unit {
         let engine = Engine::new(EngineSettings {
             artifacts_dir: Some(settings.data_dir.join("compiled")),
             guest_env: settings.guest_env,
-            memory_bytes_max: GUEST_MEMORY_BYTES_MAX,
+            memory_bytes_max: RESERVATION_BYTES,
         })
         .map_err(|e| Error::Internal(format!("cannot start the engine: {e}")))?;
         Self::start(settings, source, Arc::new(engine)).await
@@ -174,19 +169,10 @@ impl Unit {
     ) -> Result<Self, Error> {
         let path = settings.data_dir.join("results");
         let store = tokio::task::spawn_blocking(move || Store::open(&path));
-        let store = Arc::new(
-            store
-                .await
-                .map_err(|e| Error::Internal(format!("opening the results store: {e}")))??,
-        );
+        let store = Arc::new(store.await.map_err(|e| Error::Internal(format!("opening the results store: {e}")))??);
         let metrics = Counted::new(Metrics::default());
-        let processes = Processes::new(
-            &settings,
-            Arc::clone(&source),
-            evaluator,
-            Arc::clone(&store),
-            Arc::clone(&metrics),
-        )?;
+        let processes =
+            Processes::new(&settings, Arc::clone(&source), evaluator, Arc::clone(&store), Arc::clone(&metrics))?;
         let inner = Arc::new(Inner {
             dry_runs: DryRuns::new(&settings, Arc::clone(&metrics))?,
             settings,
@@ -259,24 +245,13 @@ impl Unit {
         };
         let done = match goal {
             // Rows are made in order: one beyond the end means that all before it are there.
-            Goal::Until(time) => {
-                self.0.settings.evaluation_cache && self.0.store.has_after(process, time)?
-            }
+            Goal::Until(time) => self.0.settings.evaluation_cache && self.0.store.has_after(process, time)?,
             _ => false,
         };
         if !done {
             self.0.processes.bring(process, goal, Want::Arrival).await?;
         }
-        self.0
-            .page(
-                process,
-                Range {
-                    sort: Sort::Asc,
-                    ..range
-                },
-                true,
-            )
-            .await
+        self.0.page(process, Range { sort: Sort::Asc, ..range }, true).await
     }
 
     /// The memory of a process after everything up to `to` (ms since 1970; none or 0: the present).
@@ -338,8 +313,7 @@ impl Unit {
         Status {
             processes_live,
             processes_live_bytes,
-            evaluations_running: usize::try_from(metrics.evaluations_running.get())
-                .unwrap_or_default(),
+            evaluations_running: usize::try_from(metrics.evaluations_running.get()).unwrap_or_default(),
             backlog: u64::try_from(metrics.backlog.get()).unwrap_or_default(),
             results_stored: self.0.store.count(),
         }
@@ -360,13 +334,8 @@ impl Unit {
             inner.results.finished().await;
             inner.dry_runs.in_flight.finished().await;
         };
-        if tokio::time::timeout(SHUTDOWN_PATIENCE, finished)
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                "requests were still in flight after {SHUTDOWN_PATIENCE:?}; they are given up"
-            );
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, finished).await.is_err() {
+            tracing::warn!("requests were still in flight after {SHUTDOWN_PATIENCE:?}; they are given up");
         }
         inner.processes.stop(SHUTDOWN_PATIENCE).await;
         inner.dry_runs.close();
@@ -376,11 +345,7 @@ impl Unit {
 
 impl Inner {
     fn admit(&self) -> Result<(), Error> {
-        if self.closing.load(Ordering::Acquire) {
-            Err(closing())
-        } else {
-            Ok(())
-        }
+        if self.closing.load(Ordering::Acquire) { Err(closing()) } else { Ok(()) }
     }
 
     /// What is kept under an id that was seen in the schedule before.
@@ -405,23 +370,14 @@ impl Inner {
             return Ok(known.outcome());
         }
         self.refuse_if_hydrating(pid, position.nonce)?;
-        match self
-            .processes
-            .bring(pid, Goal::Message(position), Want::Verdict)
-            .await?
-        {
+        match self.processes.bring(pid, Goal::Message(position), Want::Verdict).await? {
             Got::Verdict(verdict) => Ok(verdict.outcome()),
             _ => Err(mixed_up()),
         }
     }
 
     /// A copy of the process, at `to` or not older than `max_age`.
-    async fn fork(
-        &self,
-        pid: &str,
-        to: Option<&str>,
-        max_age: Option<Duration>,
-    ) -> Result<Arc<Fork>, Error> {
+    async fn fork(&self, pid: &str, to: Option<&str>, max_age: Option<Duration>) -> Result<Arc<Fork>, Error> {
         let age = max_age.unwrap_or(self.settings.dry_run_default_max_age);
         if let Some(fork) = self.dry_runs.kept_fork(pid, to, age) {
             return Ok(fork);
@@ -436,9 +392,7 @@ impl Inner {
             }
             None => {
                 // Only a process at work can be too far behind, and only then is the scheduler asked how far.
-                if self.settings.hydration_nonce_limit > 0
-                    && self.processes.running_at(pid).is_some()
-                {
+                if self.settings.hydration_nonce_limit > 0 && self.processes.running_at(pid).is_some() {
                     let process = self.source.process(pid).await?;
                     let latest = self.source.latest(&process).await?;
                     self.refuse_if_hydrating(pid, latest.nonce)?;
@@ -481,9 +435,7 @@ impl Inner {
         };
         let (store, pid) = (Arc::clone(&self.store), pid.to_owned());
         let rows = tokio::task::spawn_blocking(move || store.page(&pid, &query));
-        let rows = rows
-            .await
-            .map_err(|e| Error::Internal(format!("reading results: {e}")))??;
+        let rows = rows.await.map_err(|e| Error::Internal(format!("reading results: {e}")))??;
         let edge = |row: crate::store::Row| Edge {
             cursor: Cursor {
                 timestamp: row.place.timestamp,
@@ -492,10 +444,7 @@ impl Inner {
             },
             outcome: row.outcome,
         };
-        Ok(Page {
-            edges: rows.rows.into_iter().map(edge).collect(),
-            has_next: rows.has_next,
-        })
+        Ok(Page { edges: rows.rows.into_iter().map(edge).collect(), has_next: rows.has_next })
     }
 
     async fn sweep(&self) {
@@ -516,23 +465,15 @@ impl Inner {
 fn prefix(cursor: Cursor) -> Result<PlacePrefix, Error> {
     let ordinate = match cursor.ordinate {
         None => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            Error::Invalid(format!(
-                "ordinate `{text}` of a cursor is not a decimal number"
-            ))
-        })?),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Error::Invalid(format!("ordinate `{text}` of a cursor is not a decimal number")))?,
+        ),
     };
-    Ok(PlacePrefix {
-        timestamp: cursor.timestamp,
-        ordinate,
-        cron: cursor.cron,
-    })
+    Ok(PlacePrefix { timestamp: cursor.timestamp, ordinate, cron: cursor.cron })
 }
 
-async fn wait(
-    flow: Flow<Arc<Outcome>>,
-    busy_after: Option<Duration>,
-) -> Result<Reply<Outcome>, Error> {
+async fn wait(flow: Flow<Arc<Outcome>>, busy_after: Option<Duration>) -> Result<Reply<Outcome>, Error> {
     let done = match busy_after {
         None => flow.await,
         Some(patience) => match tokio::time::timeout(patience, flow).await {

@@ -66,10 +66,7 @@ impl FromStr for ModuleFormat {
     type Err = UnknownFormat;
 
     fn from_str(s: &str) -> Result<Self, UnknownFormat> {
-        Self::ALL
-            .into_iter()
-            .find(|f| f.name() == s)
-            .ok_or_else(|| UnknownFormat(s.to_owned()))
+        Self::ALL.into_iter().find(|f| f.name() == s).ok_or_else(|| UnknownFormat(s.to_owned()))
     }
 }
 

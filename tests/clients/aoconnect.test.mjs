@@ -39,10 +39,9 @@ const value = async (pid, data) => (await evaluate(pid, data)).Output?.data
 
 before(async () => {
   const port = await freePort()
-  net = await devnet(scope, { unitUrl: `http://127.0.0.1:${port}` })
+  net = await devnet(scope, { unitUrl: `http://127.0.0.1:${port}`, args: ['--poll-ms', '1000'] })
   unit = await serveUnit(scope, net, { port, data: temporary(scope) })
-  scheduler = (await (await fetch(net.suUrl)).json()).Address
-  authority = (await (await fetch(net.muUrl)).json()).address
+  ;({ scheduler, authority } = net)
   module = await upload(net.bundlerUrl, jwk, fs.readFileSync(aosModule('aos2_0_6.wasm')), tags({
     'Data-Protocol': 'ao', Variant: 'ao.TN.1', Type: 'Module', 'Module-Format': 'wasm64-unknown-emscripten-draft_2024_02_15', 'Input-Encoding': 'JSON-V1', 'Output-Encoding': 'JSON-V1', 'Memory-Limit': '1-gb', 'Compute-Limit': '9000000000000', 'Content-Type': 'application/wasm'
   }))
@@ -103,14 +102,14 @@ test('assign: a message of one process is evaluated by another', async () => {
   // aos takes assignments only where it is told to; that it was evaluated, and refused or run, is what counts here
   assert.ok(got.Output !== undefined && Array.isArray(got.Messages))
   await evaluate(bob, 'ao.addAssignable("any", function () return true end)')
-  const again = await ao.message({ process: alice, signer, tags: tags({ Action: 'Eval' }), data: 'ASSIGNED = ao.id; return ao.id' })
+  const again = await ao.message({ process: alice, signer, tags: tags({ Action: 'Eval' }), data: 'ASSIGNED = ao.id; return "to " .. ao.id' })
   const second = await ao.assign({ process: bob, message: again })
-  assert.equal((await ao.result({ process: bob, message: second })).Output.data, bob)
+  assert.equal((await ao.result({ process: bob, message: second })).Output.data, `to ${bob}`)
   assert.equal(await value(bob, 'return ASSIGNED'), bob)
 })
 
 test('a dry run sees the state and leaves it', async () => {
-  const dry = await ao.dryrun({ process: alice, owner: address(jwk), tags: tags({ Action: 'Eval' }), data: 'X = X + 1; return X' })
+  const dry = await ao.dryrun({ process: alice, Owner: address(jwk), tags: tags({ Action: 'Eval' }), data: 'X = X + 1; return X' })
   assert.equal(dry.Output.data, '43')
   assert.equal(await value(alice, 'return X'), '42')
 })

@@ -23,7 +23,7 @@ for (const format of formats) {
     for await (const r of evaluateFresh({ wasm: wasm('probe'), format, env, messages: schedule(env, steps) })) records.push(r)
     assert.equal(records.filter((r) => r.thrown).length, wrong.length - 1, 'all but Error throw')
     const done = await check(path.join(tests, 'faults/modules/probe.wasm'), format, writeVectors(path.join(temporary(t), 'probe.json'), { env }, records))
-    assert.equal(done.code, 0, done.out.slice(-4000) + done.err)
+    assert.equal(done.code, 0, done.differences)
     assert.deepEqual(done.outputs, [records.length, records.length], done.last)
   })
 }
@@ -33,9 +33,9 @@ const hostile = {
   'is empty': Buffer.alloc(0),
   'is not wasm': Buffer.from('<html>404</html>'),
   'is only a header': good.subarray(0, 8),
-  'is cut in half': good.subarray(0, good.length / 2),
+  'is cut in half': good.subarray(0, good.length >> 1),
   'lacks its last byte': good.subarray(0, -1),
-  'has a flipped byte in its code': (() => { const b = Buffer.from(good); b.fill(0xff, b.length / 2, b.length / 2 + 16); return b })(),
+  'has 16 wrong bytes in its code': (() => { const b = Buffer.from(good); b.fill(0xff, b.length >> 1, (b.length >> 1) + 16); return b })(),
   'claims a section of 4 GB': Buffer.concat([good.subarray(0, 8), Buffer.from([1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x60])]),
   'claims 4,294,967,295 functions': Buffer.concat([good.subarray(0, 8), Buffer.from([1, 4, 1, 0x60, 0, 0, 3, 6, 0xff, 0xff, 0xff, 0xff, 0x0f, 0])]),
   'has no exports': Buffer.from('0061736d01000000', 'hex'),

@@ -29,7 +29,7 @@ export const temporary = (t, label = 'data') => {
   return dir
 }
 
-/** A long-lived command of the binary. `ready` is polled until it answers something true. */
+/** A long-lived command of the binary. `ready` is polled, with what was printed so far, until it answers something true. */
 async function start (args, env, ready, { seconds = 30 } = {}) {
   const child = spawn(lockstep, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   const log = []
@@ -49,7 +49,7 @@ async function start (args, env, ready, { seconds = 30 } = {}) {
     }
   }
   const end = Date.now() + seconds * 1000
-  while (!(await ready().catch(() => false))) {
+  while (!(await ready(log.join('')).catch(() => false))) {
     if (ended || Date.now() > end) { if (!ended) child.kill('SIGKILL'); throw new Error(`lockstep ${args.join(' ')}: ${ended ? `ended with ${JSON.stringify(ended)}` : `not ready in ${seconds} s`}\n${log.join('').slice(-3000)}`) }
     await sleep(50)
   }
@@ -98,13 +98,17 @@ export function client (url) {
   }
 }
 
-/** `lockstep devnet --port p`: gateway p, bundler p+1, MU p+2, SU p+3, with its compute unit at `unitUrl`. */
+/**
+ * `lockstep devnet --port p`: gateway p, bundler p+1, messenger p+2, scheduler p+3, with its compute unit at `unitUrl`. The
+ * addresses of messenger (an Authority for processes) and scheduler are those it prints.
+ */
 export async function devnet (t, { unitUrl, env = {}, args = [] } = {}) {
   const port = await freePort(4)
   const at = (n) => `http://127.0.0.1:${port + n}`
-  const running = await start(['devnet', '--port', String(port), ...(unitUrl ? ['--cu-url', unitUrl] : []), ...args], env, async () => (await fetch(at(3))).ok)
+  const address = (who, log) => new RegExp(`${who} .*address ([\\w-]{43})`).exec(log)?.[1]
+  const running = await start(['devnet', '--port', String(port), ...(unitUrl ? ['--cu-url', unitUrl] : []), ...args], env, async (log) => address('scheduler', log) && (await fetch(at(3))).ok)
   t?.after(() => running.stop().catch(() => {}))
-  return Object.assign(running, { gatewayUrl: at(0), bundlerUrl: at(1), muUrl: at(2), suUrl: at(3) })
+  return Object.assign(running, { gatewayUrl: at(0), bundlerUrl: at(1), muUrl: at(2), suUrl: at(3), authority: address('messenger', running.log()), scheduler: address('scheduler', running.log()) })
 }
 
 /** A one-shot command; answers `{code, out, err}` and never throws for an exit status. */

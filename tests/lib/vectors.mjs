@@ -16,11 +16,12 @@ export function writeVectors (file, head, records) {
   return file
 }
 
-/** Runs the check; answers `{code, out, err, outputs: [n, m], memory: [n, m], gas: [n, m]}` of its last line. */
+/** Runs the check; answers `{code, out, err, differences, outputs: [n, m], memory: [n, m], gas: [n, m]}`, the counts of its last line. */
 export async function check (module, format, file, more = []) {
   const done = await run(['eval', '--module', module, '--format', format, '--guest-env', 'empty', '--check', ...more, file])
   const last = done.out.trimEnd().split('\n').at(-1)
   const counts = {}
   for (const [, n, m, what] of last.matchAll(/(\d+)\/(\d+) (outputs|memory|gas)/g)) counts[what] = [+n, +m]
-  return { ...done, last, ...counts }
+  const differences = done.out.split('\n').filter((line) => line && !line.startsWith('{')).map((line) => line.slice(0, 600)).slice(0, 12).join('\n') + done.err.slice(-500)
+  return { ...done, last, ...counts, differences }
 }

@@ -103,6 +103,14 @@ async fn serve(settings: &Settings) -> super::Ending {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(settings).await?;
+    let network = settings.su_url.as_ref().or(settings.su_router_url.as_ref()).map_or("GraphQL", |url| url.as_str());
+    tracing::info!(
+        data = %settings.data.display(),
+        schedulers = network,
+        gateway = settings.gateway_url.as_str(),
+        unit_mode = settings.unit_mode.name(),
+        "serving"
+    );
     // Whoever started the unit may not read what it says.
     let _ =
         writeln!(std::io::stdout(), "lockstep {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
@@ -115,5 +123,36 @@ async fn serve(settings: &Settings) -> super::Ending {
         () = server.stop() => Ok(ExitCode::SUCCESS),
         _ = terminate.recv() => Err("stopped at once".into()),
         _ = interrupt.recv() => Err("stopped at once".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn start_error(listen: &str, data: &str) -> String {
+        let settings = Settings::with(&[("listen", listen), ("data", data)]).unwrap();
+        match Server::start(&settings).await {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{listen} and {data} should not do"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_an_error_that_names_it() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let error = start_error(&address, dir.path().to_str().unwrap()).await;
+        assert!(error.starts_with(&format!("cannot listen on {address}: Address already in use")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_that_cannot_be_made_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().join("data");
+        let error = start_error("127.0.0.1:0", path.to_str().unwrap()).await;
+        let expected = format!("cannot use data directory {}: Not a directory", path.display());
+        assert!(error.starts_with(&expected), "{error}");
     }
 }

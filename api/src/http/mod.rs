@@ -16,6 +16,7 @@ mod operator;
 mod query;
 mod result;
 mod results;
+mod stall;
 mod state;
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+use super::stall::Stalling;
+
 /// How long to wait before accepting again after the system refused (no more files, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -22,13 +24,15 @@ pub struct Limits {
     pub connections: usize,
     /// How long a connection may take to send a request's head, and stay idle between requests.
     pub head_time: Duration,
+    /// How long a client may read nothing of an answer.
+    pub stall_time: Duration,
 }
 
 impl Default for Limits {
     /// Idle connections live a little longer than the 72 s after which the reference closes them, so that clients'
     /// pools behave as they do there.
     fn default() -> Self {
-        Self { connections: 4096, head_time: Duration::from_secs(75) }
+        Self { connections: 4096, head_time: Duration::from_secs(75), stall_time: Duration::from_secs(60) }
     }
 }
 
@@ -128,7 +132,7 @@ async fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, limits.stall_time)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -159,7 +163,8 @@ mod tests {
             "slept"
         };
         let who = async |ConnectInfo(client): ConnectInfo<SocketAddr>| client.ip().to_string();
-        let router = Router::new().route("/slow", get(slow)).route("/who", get(who));
+        let big = async || vec![0; 64 << 20];
+        let router = Router::new().route("/slow", get(slow)).route("/who", get(who)).route("/big", get(big));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Listening::start(listener, router, limits).unwrap()
     }
@@ -216,6 +221,15 @@ mod tests {
         let answer = rest(&mut stream).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
         assert!(started.elapsed() >= Duration::from_millis(90));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_reading_its_answer_is_cut_off() {
+        let server = listening(Limits { stall_time: Duration::from_millis(200), ..Limits::default() }).await;
+        let mut stream = connected(&server, "GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let length = rest(&mut stream).await.len();
+        assert!((1..64 << 20).contains(&length), "{length} bytes of 64 MiB");
     }
 
     #[tokio::test]

@@ -185,7 +185,11 @@ fn below(base: &Url, path: &str) -> Url {
 fn read_file(path: &Path) -> Result<toml::Table, Error> {
     let fail = |reason: String| Error::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| {
+        // The parser's own rendering shows the line, which may hold a wallet.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        fail(format!("not TOML, line {}: {}", before.matches('\n').count() + 1, error.message()))
+    })?;
     if let Some(key) = table.keys().find(|key| DECLARED.iter().all(|setting| setting.name != key.as_str())) {
         let meant = DECLARED.iter().find(|setting| {
             let key = key.replace('-', "_");

@@ -6,10 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use tokio::sync::{mpsc, watch};
@@ -21,6 +18,8 @@ use super::{
     pool::{Lost, Refused, closing},
     progress::Progress,
     source::Feed,
+    stuck::Stuck,
+    view::View,
 };
 use crate::{
     Error,
@@ -44,56 +43,21 @@ pub(super) enum Mail {
     Leave,
 }
 
-/// What an actor shows of itself while it works.
-#[derive(Debug)]
-pub(super) struct View {
-    running: AtomicBool,
-    /// Nonce of the last scheduled entry evaluated; -1: none.
-    nonce: AtomicI64,
-    remaining: AtomicU64,
-}
-
-impl Default for View {
-    fn default() -> Self {
-        Self {
-            running: AtomicBool::new(false),
-            nonce: AtomicI64::new(-1),
-            remaining: AtomicU64::new(0),
-        }
-    }
-}
-
-impl View {
-    /// Nonce that a running stream has reached, if one runs and has reached any.
-    pub(super) fn running_at(&self) -> Option<u64> {
-        let running = self.running.load(Ordering::Acquire);
-        u64::try_from(self.nonce.load(Ordering::Acquire))
-            .ok()
-            .filter(|_| running)
-    }
-
-    fn reached(&self, state: &State) {
-        let nonce = state
-            .nonce()
-            .and_then(|nonce| i64::try_from(nonce).ok())
-            .unwrap_or(-1);
-        self.nonce.store(nonce, Ordering::Release);
-    }
-}
-
 pub(super) struct Actor {
-    pid: String,
-    shared: Arc<Shared>,
+    pub(super) pid: String,
+    pub(super) shared: Arc<Shared>,
     mail: mpsc::Receiver<Mail>,
     own_mail: mpsc::WeakSender<Mail>,
     stopping: watch::Receiver<bool>,
     view: Arc<View>,
-    ground: Option<Arc<Ground>>,
-    state: Option<State>,
-    fork: Option<(u64, Weak<Fork>)>,
+    pub(super) ground: Option<Arc<Ground>>,
+    pub(super) state: Option<State>,
+    pub(super) fork: Option<(u64, Weak<Fork>)>,
     waiters: Vec<Waiter>,
     /// For the next stream.
     later: Vec<Waiter>,
+    /// The message that ran out of time last, if the process still stands before it.
+    stuck: Option<Stuck>,
 }
 
 impl Actor {
@@ -117,6 +81,7 @@ impl Actor {
             fork: None,
             waiters: Vec::new(),
             later: Vec::new(),
+            stuck: None,
         }
     }
 
@@ -124,11 +89,7 @@ impl Actor {
     /// wrote to it meanwhile.
     pub(super) async fn run(mut self, leave: impl Fn() + Send) {
         loop {
-            let patience = if self.state.is_some() {
-                self.shared.limits.idle_ttl
-            } else {
-                LINGER
-            };
+            let patience = if self.state.is_some() { self.shared.limits.idle_ttl } else { LINGER };
             let mail = tokio::select! {
                 mail = tokio::time::timeout(patience, self.mail.recv()) => mail,
                 () = stopped(&mut self.stopping) => break,
@@ -156,8 +117,8 @@ impl Actor {
                 self.waiters.push(waiter);
             }
         }
-        for waiter in self.waiters.drain(..).filter(|_| stopping) {
-            let _ = waiter.reply.send(Err(closing()));
+        if stopping {
+            refuse(std::mem::take(&mut self.waiters), &closing());
         }
         // Whoever is left unanswered here asks again, and finds the next actor.
     }
@@ -167,6 +128,15 @@ impl Actor {
         self.settle(Next::Unknown).await;
         if self.waiters.is_empty() {
             return;
+        }
+        if let Some(stuck) = self.stuck.as_ref().filter(|stuck| stuck.holds()) {
+            let behind = |w: &Waiter| stuck.is_before(&w.goal);
+            let (held_back, free) = std::mem::take(&mut self.waiters).into_iter().partition(behind);
+            self.waiters = free;
+            refuse(held_back, &stuck.error());
+            if self.waiters.is_empty() {
+                return;
+            }
         }
         let ground = match self.ground().await {
             Ok(ground) => ground,
@@ -182,25 +152,17 @@ impl Actor {
             Some(checkpoint) => Start::After(checkpoint),
             None => Start::Cold,
         };
-        let entries = self
-            .shared
-            .source
-            .entries(Arc::clone(&ground.process), start, end.clone());
-        self.view.running.store(true, Ordering::Release);
+        let entries = self.shared.source.entries(Arc::clone(&ground.process), start, end.clone());
+        self.view.runs(true);
         let outcome = self.follow(&ground, Feed::open(entries), &end).await;
-        self.view.running.store(false, Ordering::Release);
+        self.view.runs(false);
         self.backlog(0);
         if let Err(error) = outcome {
             self.fail(&error);
         }
     }
 
-    async fn follow(
-        &mut self,
-        ground: &Arc<Ground>,
-        mut feed: Feed,
-        end: &End,
-    ) -> Result<(), Error> {
+    async fn follow(&mut self, ground: &Arc<Ground>, mut feed: Feed, end: &End) -> Result<(), Error> {
         let mut ahead: VecDeque<Entry> = VecDeque::new();
         let mut fault = None;
         let mut over = false;
@@ -251,29 +213,16 @@ impl Actor {
         ahead: &mut VecDeque<Entry>,
         progress: &mut Progress,
     ) -> Result<(), Error> {
-        let reset =
-            self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
-        let count = if reset {
-            1
-        } else {
-            self.unobserved(ground, ahead)
-        };
+        let reset = self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
+        let count = if reset { 1 } else { self.unobserved(ground, ahead) };
         let rest = ahead.split_off(count);
         let entries = std::mem::replace(ahead, rest);
-        let first = if reset {
-            Some(first_message(&self.shared, ground).await?)
-        } else {
-            None
-        };
+        let first = if reset { Some(first_message(&self.shared, ground).await?) } else { None };
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
         let job = {
-            let (ground, keeper, state) = (
-                Arc::clone(ground),
-                self.shared.keeper.clone(),
-                self.state.take(),
-            );
+            let (ground, keeper, state) = (Arc::clone(ground), self.shared.keeper.clone(), self.state.take());
             let view = Arc::clone(&self.view);
             move || turn(&ground, &keeper, state, entries, first, &view)
         };
@@ -299,18 +248,23 @@ impl Actor {
             }
             None => self.forget_state(),
         }
-        let remaining = ahead
-            .front()
-            .and_then(|e| e.remaining.map(|n| n + 1))
-            .unwrap_or(ahead.len() as u64);
+        let remaining = ahead.front().and_then(|e| e.remaining.map(|n| n + 1)).unwrap_or(ahead.len() as u64);
         self.backlog(remaining);
-        progress.tell(
-            turn.done.len(),
-            self.state.as_ref().and_then(State::nonce),
-            remaining,
-        );
+        progress.tell(turn.done.len(), self.state.as_ref().and_then(State::nonce), remaining);
         self.deliver(&turn.done);
-        turn.failure.map_or(Ok(()), Err)
+        if !turn.done.is_empty() {
+            self.stuck = None;
+        }
+        let Some(failure) = turn.failure else {
+            return Ok(());
+        };
+        if failure.out_of_time
+            && let Some(entry) = ahead.front()
+        {
+            let before = self.stuck.take();
+            self.stuck = Some(Stuck::at(entry, failure.error.clone(), self.shared.keeper.time_limit, before));
+        }
+        Err(failure.error)
     }
 
     /// How many of the entries ahead can be evaluated in one go: up to where a waiter wants to look at the process.
@@ -376,93 +330,16 @@ impl Actor {
                 return Ok(Some(verdict.clone()));
             }
         }
-        if self.shared.keeper.keep_results {
-            stored(&self.shared, &self.pid, position)
-        } else {
-            Ok(None)
-        }
-    }
-
-    async fn memory(&mut self) -> Result<Got, Error> {
-        let Some(mut state) = self.state.take() else {
-            return Ok(Got::Memory {
-                memory: None,
-                last: None,
-            });
-        };
-        let copy = self.shared.pool.run(move || {
-            let memory = state.instance.has_state().then(|| state.instance.memory());
-            (state, memory)
-        });
-        let (state, memory) = self.lent(copy, "copying the memory").await?;
-        let last = state.last.clone();
-        self.state = Some(state);
-        Ok(Got::Memory { memory, last })
-    }
-
-    async fn fork(&mut self) -> Result<Got, Error> {
-        let (Some(mut state), Some(ground)) = (self.state.take(), self.ground.clone()) else {
-            return Err(Error::Internal(format!(
-                "process {} has no state to run on",
-                self.pid
-            )));
-        };
-        if let Some((version, fork)) = &self.fork
-            && *version == state.version
-            && let Some(fork) = fork.upgrade()
-        {
-            self.state = Some(state);
-            return Ok(Got::Fork(fork));
-        }
-        let copy = self.shared.pool.run(move || {
-            let fork = state.instance.fork();
-            (state, fork)
-        });
-        let (state, forked) = self.lent(copy, "copying").await?;
-        let fork = forked.map(|instance| {
-            Arc::new(Fork {
-                bytes: instance.resident_bytes(),
-                instance: Mutex::new(instance),
-                environment: ground.environment.clone(),
-                gas_limit: ground.module.gas_limit,
-                last: state.last.clone(),
-                nonce: state.nonce(),
-            })
-        });
-        let version = state.version;
-        self.state = Some(state);
-        let fork =
-            fork.map_err(|e| evaluate::engine_error(e, &format!("copying process {}", self.pid)))?;
-        self.fork = Some((version, Arc::downgrade(&fork)));
-        Ok(Got::Fork(fork))
-    }
-
-    /// Waits for work that holds the state. If it does not bring it back, the process is no longer in memory.
-    async fn lent<T>(
-        &mut self,
-        work: Result<impl Future<Output = Result<T, Lost>>, Refused>,
-        what: &str,
-    ) -> Result<T, Error> {
-        let done = match work {
-            Ok(work) => work.await,
-            Err(Refused::Closed | Refused::Full) => Err(Lost::Closed),
-        };
-        done.map_err(|lost| {
-            self.forget_state();
-            lost.into_error(&format!("{what} of process {}", self.pid))
-        })
+        if self.shared.keeper.keep_results { stored(&self.shared, &self.pid, position) } else { Ok(None) }
     }
 
     /// Answers the waiters whose messages were evaluated in a turn.
     fn deliver(&mut self, done: &[(Mark, Verdict)]) {
         for (mark, verdict) in done {
             let here = |w: &Waiter| {
-                w.want == Want::Verdict
-                    && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
+                w.want == Want::Verdict && matches!(&w.goal, Goal::Message(position) if mark.is_at(position))
             };
-            let (answered, left) = std::mem::take(&mut self.waiters)
-                .into_iter()
-                .partition(here);
+            let (answered, left) = std::mem::take(&mut self.waiters).into_iter().partition(here);
             self.waiters = left;
             for waiter in answered {
                 let _ = waiter.reply.send(Ok(Got::Verdict(verdict.clone())));
@@ -476,17 +353,9 @@ impl Actor {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.aboard {
                 let what = match &waiter.goal {
-                    Goal::Message(Position {
-                        message_id,
-                        assignment_id,
-                        nonce,
-                        ..
-                    }) => format!(
+                    Goal::Message(Position { message_id, assignment_id, nonce, .. }) => format!(
                         "message {} (nonce {})",
-                        message_id
-                            .as_deref()
-                            .or(assignment_id.as_deref())
-                            .unwrap_or("without id"),
+                        message_id.as_deref().or(assignment_id.as_deref()).unwrap_or("without id"),
                         nonce.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
                     ),
                     goal => format!("{goal:?}"),
@@ -514,9 +383,7 @@ impl Actor {
     }
 
     fn fail(&mut self, error: &Error) {
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.reply.send(Err(error.clone()));
-        }
+        refuse(std::mem::take(&mut self.waiters), error);
     }
 
     async fn ground(&mut self) -> Result<Arc<Ground>, Error> {
@@ -527,12 +394,7 @@ impl Actor {
         let module = self.shared.source.module(&process).await?;
         let program = self.shared.programs.load(&module).await?;
         let environment = environment_json(&process, &module);
-        let ground = Arc::new(Ground {
-            process,
-            module,
-            program,
-            environment,
-        });
+        let ground = Arc::new(Ground { process, module, program, environment });
         self.ground = Some(Arc::clone(&ground));
         Ok(ground)
     }
@@ -548,44 +410,38 @@ impl Actor {
     }
 
     fn account(&self, bytes: u64, busy: bool) {
-        self.shared
-            .budget
-            .holds(&self.pid, bytes, busy, &self.own_mail);
+        self.shared.budget.holds(&self.pid, bytes, busy, &self.own_mail);
     }
 
     fn drop_state(&mut self, why: &str) {
         let Some(state) = self.state.take() else {
             return;
         };
-        tracing::info!(
-            process = self.pid,
-            nonce = state.nonce(),
-            why,
-            "process dropped from memory"
-        );
+        tracing::info!(process = self.pid, nonce = state.nonce(), why, "process dropped from memory");
         self.shared.keeper.metrics.processes_dropped.inc();
         // Giving memory back takes a while: not on a thread of the runtime. If the pool is closed it happens here.
-        let _ = self
-            .shared
-            .pool
-            .run(move || drop(state))
-            .map(|done| tokio::spawn(done));
+        let _ = self.shared.pool.run(move || drop(state)).map(|done| tokio::spawn(done));
         self.ground = None;
         self.forget_state();
     }
 
-    fn forget_state(&mut self) {
+    pub(super) fn forget_state(&mut self) {
         self.state = None;
         self.fork = None;
-        self.view.nonce.store(-1, Ordering::Release);
+        self.view.gone();
         self.shared.budget.released(&self.pid);
     }
 
     fn backlog(&self, remaining: u64) {
-        let before = self.view.remaining.swap(remaining, Ordering::AcqRel);
-        let change = i64::try_from(remaining).unwrap_or(i64::MAX)
-            - i64::try_from(before).unwrap_or(i64::MAX);
+        let change = self.view.waits(remaining);
         self.shared.keeper.metrics.backlog.inc_by(change);
+    }
+}
+
+fn refuse(waiters: Vec<Waiter>, error: &Error) {
+    for waiter in waiters {
+        // The one who asked may have gone.
+        let _ = waiter.reply.send(Err(error.clone()));
     }
 }
 
@@ -623,19 +479,14 @@ async fn first_message(shared: &Shared, ground: &Ground) -> Result<Entry, Error>
         is_process: false,
     };
     let process = Arc::clone(&ground.process);
-    let mut entries = shared
-        .source
-        .entries(process, Start::Cold, End::Message(zero));
+    let mut entries = shared.source.entries(process, Start::Cold, End::Message(zero));
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         if matches!(entry.kind, Kind::Scheduled | Kind::Assignment) {
             return Ok(entry);
         }
     }
-    Err(Error::Upstream(format!(
-        "the schedule of process {} has no first message",
-        ground.process.id
-    )))
+    Err(Error::Upstream(format!("the schedule of process {} has no first message", ground.process.id)))
 }
 
 fn is_reset(entry: &Entry, ground: &Ground) -> bool {
@@ -644,12 +495,7 @@ fn is_reset(entry: &Entry, ground: &Ground) -> bool {
         && entry.owner == ground.process.owner
 }
 
-fn take(
-    entry: Option<Result<Entry, Error>>,
-    ahead: &mut VecDeque<Entry>,
-    fault: &mut Option<Error>,
-    over: &mut bool,
-) {
+fn take(entry: Option<Result<Entry, Error>>, ahead: &mut VecDeque<Entry>, fault: &mut Option<Error>, over: &mut bool) {
     match entry {
         Some(Ok(entry)) => ahead.push_back(entry),
         Some(Err(error)) => {
@@ -661,18 +507,10 @@ fn take(
 }
 
 /// What the store says about a message.
-pub(super) fn stored(
-    shared: &Shared,
-    pid: &str,
-    position: &Position,
-) -> Result<Option<Verdict>, Error> {
+pub(super) fn stored(shared: &Shared, pid: &str, position: &Position) -> Result<Option<Verdict>, Error> {
     let store = &shared.keeper.store;
     if let (Some(nonce), false) = (position.nonce, position.is_process) {
-        let place = Place {
-            timestamp: position.timestamp,
-            ordinate: nonce,
-            cron: None,
-        };
+        let place = Place { timestamp: position.timestamp, ordinate: nonce, cron: None };
         if let Some(row) = store.row(pid, &place)? {
             return Ok(Some(Verdict::Evaluated(Arc::new(row.outcome))));
         }
@@ -680,10 +518,7 @@ pub(super) fn stored(
     let ids = if position.is_process {
         [Some(pid), None]
     } else {
-        [
-            position.assignment_id.as_deref(),
-            position.message_id.as_deref(),
-        ]
+        [position.assignment_id.as_deref(), position.message_id.as_deref()]
     };
     for id in ids.into_iter().flatten() {
         // An item may stand in a schedule twice, sent once and assigned later: only the one asked for will do.
@@ -702,8 +537,7 @@ fn is_at(known: &Known, position: &Position) -> bool {
         Known::Evaluated(row) => &row.place,
         Known::Skipped(place) => place,
     };
-    place.timestamp == position.timestamp
-        && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
+    place.timestamp == position.timestamp && position.nonce.is_none_or(|nonce| nonce == place.ordinate)
 }
 
 pub(super) fn verdict(known: Known) -> Verdict {

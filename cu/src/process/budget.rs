@@ -29,23 +29,13 @@ struct Slot {
 
 impl Budget {
     pub(super) fn new(bytes_max: u64, metrics: Counted) -> Self {
-        Self {
-            bytes_max,
-            metrics,
-            slots: Mutex::default(),
-        }
+        Self { bytes_max, metrics, slots: Mutex::default() }
     }
 
     /// A process is in memory, holds this much, and is or is not at work. Makes room if that is too much.
     pub(super) fn holds(&self, pid: &str, bytes: u64, busy: bool, mail: &mpsc::WeakSender<Mail>) {
         let mut slots = self.lock();
-        let slot = Slot {
-            bytes,
-            used: Instant::now(),
-            busy,
-            leaving: false,
-            mail: mail.clone(),
-        };
+        let slot = Slot { bytes, used: Instant::now(), busy, leaving: false, mail: mail.clone() };
         if slots.insert(pid.to_owned(), slot).is_none() {
             self.metrics.live(1);
         }
@@ -73,11 +63,7 @@ impl Budget {
     /// Idle processes are asked to go, least recently used first. The one that was used last stays even if it alone is
     /// over the budget: dropping it would make its every message a replay from the beginning.
     fn make_room(&self, slots: &mut HashMap<String, Slot>, latest: &str) {
-        let mut held: u64 = slots
-            .values()
-            .filter(|slot| !slot.leaving)
-            .map(|slot| slot.bytes)
-            .sum();
+        let mut held: u64 = slots.values().filter(|slot| !slot.leaving).map(|slot| slot.bytes).sum();
         while held > self.bytes_max {
             let oldest = slots
                 .iter_mut()
@@ -94,9 +80,7 @@ impl Budget {
     }
 
     fn measure(&self, slots: &HashMap<String, Slot>) {
-        self.metrics
-            .process_bytes
-            .set(slots.values().map(|slot| slot.bytes).sum());
+        self.metrics.process_bytes.set(slots.values().map(|slot| slot.bytes).sum());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
@@ -116,11 +100,7 @@ mod tests {
 
     fn tenant() -> Tenant {
         let (send, mail) = mpsc::channel(4);
-        Tenant {
-            weak: send.downgrade(),
-            _keep: send,
-            mail,
-        }
+        Tenant { weak: send.downgrade(), _keep: send, mail }
     }
 
     fn told_to_leave(tenant: &mut Tenant) -> bool {

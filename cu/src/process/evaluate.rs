@@ -114,8 +114,7 @@ impl Mark {
             _ => {
                 self.timestamp == position.timestamp
                     && (position.message_id.is_some() && self.message_id == position.message_id
-                        || position.assignment_id.is_some()
-                            && self.assignment_id == position.assignment_id)
+                        || position.assignment_id.is_some() && self.assignment_id == position.assignment_id)
             }
         }
     }
@@ -129,7 +128,19 @@ pub(super) struct Turn {
     /// Not reached in this turn.
     pub rest: VecDeque<Entry>,
     /// Why `rest` begins with an entry that could not be evaluated.
-    pub failure: Option<Error>,
+    pub failure: Option<Failure>,
+}
+
+/// Why an entry could not be evaluated.
+pub(super) struct Failure {
+    pub error: Error,
+    pub out_of_time: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, out_of_time: false }
+    }
 }
 
 /// Evaluates entries until they or the turn's time are used up. `passed` hears of each.
@@ -140,16 +151,11 @@ pub(super) fn turn(
     entries: VecDeque<Entry>,
     passed: impl Fn(&State),
 ) -> Turn {
-    let mut turn = Turn {
-        state: None,
-        done: Vec::new(),
-        rest: entries,
-        failure: None,
-    };
+    let mut turn = Turn { state: None, done: Vec::new(), rest: entries, failure: None };
     let mut state = match state.map_or_else(|| State::new(ground), Ok) {
         Ok(state) => state,
         Err(failure) => {
-            turn.failure = Some(failure);
+            turn.failure = Some(failure.into());
             return turn;
         }
     };
@@ -158,12 +164,11 @@ pub(super) fn turn(
         match step(ground, keeper, &mut state, &entry, None) {
             Ok(verdict) => {
                 passed(&state);
-                turn.done
-                    .push((Mark::of(&entry, &ground.process.id), verdict));
+                turn.done.push((Mark::of(&entry, &ground.process.id), verdict));
             }
             Err(fault) => {
                 turn.rest.push_front(entry);
-                turn.failure = Some(fault.error);
+                turn.failure = Some(fault.failure);
                 if fault.state_is_good {
                     turn.state = Some(state);
                 }
@@ -180,37 +185,20 @@ pub(super) fn turn(
 
 /// Evaluates an owner's `Reset-Memory`: a new instance runs the first message of the process again, and what that
 /// gives is the result of `entry`.
-pub(super) fn reset(
-    ground: &Ground,
-    keeper: &Keeper,
-    mut state: State,
-    entry: Entry,
-    first: &Entry,
-) -> Turn {
-    let mut turn = Turn {
-        state: None,
-        done: Vec::new(),
-        rest: VecDeque::new(),
-        failure: None,
-    };
+pub(super) fn reset(ground: &Ground, keeper: &Keeper, mut state: State, entry: Entry, first: &Entry) -> Turn {
+    let mut turn = Turn { state: None, done: Vec::new(), rest: VecDeque::new(), failure: None };
     let fresh = match State::new(ground) {
         Ok(fresh) => fresh.instance,
         Err(failure) => {
             turn.rest.push_front(entry);
-            return Turn {
-                state: Some(state),
-                failure: Some(failure),
-                ..turn
-            };
+            return Turn { state: Some(state), failure: Some(failure.into()), ..turn };
         }
     };
     let before = std::mem::replace(&mut state.instance, fresh);
     match step(ground, keeper, &mut state, &entry, Some(first)) {
-        Ok(verdict) => turn
-            .done
-            .push((Mark::of(&entry, &ground.process.id), verdict)),
+        Ok(verdict) => turn.done.push((Mark::of(&entry, &ground.process.id), verdict)),
         Err(fault) => {
-            turn.failure = Some(fault.error);
+            turn.failure = Some(fault.failure);
             turn.rest.push_front(entry);
             state.instance = before;
         }
@@ -220,24 +208,18 @@ pub(super) fn reset(
 }
 
 struct Fault {
-    error: Error,
+    failure: Failure,
     /// Whether the state is that before the entry; otherwise it must not be used again.
     state_is_good: bool,
 }
 
 impl Fault {
     fn before(error: Error) -> Self {
-        Self {
-            error,
-            state_is_good: true,
-        }
+        Self { failure: error.into(), state_is_good: true }
     }
 
     fn ruined(error: Error) -> Self {
-        Self {
-            error,
-            state_is_good: false,
-        }
+        Self { failure: error.into(), state_is_good: false }
     }
 }
 
@@ -262,9 +244,7 @@ fn step(
     } else {
         let evaluation = run(ground, keeper, state, instead.unwrap_or(entry))?;
         // The state has moved on: if the result cannot be kept, the state must go too, or it could never be had again.
-        let outcome = keeper
-            .keep(pid, entry, place, evaluation)
-            .map_err(Fault::ruined)?;
+        let outcome = keeper.keep(pid, entry, place, evaluation).map_err(Fault::ruined)?;
         state.last = Some(Last {
             timestamp: entry.timestamp,
             ordinate: entry.ordinate.clone(),
@@ -287,12 +267,7 @@ fn step(
     Ok(verdict)
 }
 
-fn run(
-    ground: &Ground,
-    keeper: &Keeper,
-    state: &mut State,
-    entry: &Entry,
-) -> Result<Evaluation, Fault> {
+fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Result<Evaluation, Fault> {
     let pid = ground.process.id.as_str();
     let seed = seed_of(entry, pid);
     let call = Call {
@@ -301,42 +276,29 @@ fn run(
         seed: &seed,
         gas_limit: ground.module.gas_limit,
         time_limit: keeper.time_limit,
-        _p: (),
     };
-    let instance = &mut state.instance;
-    match catch_unwind(AssertUnwindSafe(|| instance.evaluate(&call))) {
+    match catch_unwind(AssertUnwindSafe(|| state.instance.evaluate(&call))) {
         Ok(Ok(evaluation)) => {
             if let Some(thrown) = &evaluation.thrown {
-                tracing::debug!(
-                    process = pid,
-                    message = entry.name,
-                    thrown,
-                    "evaluation threw"
-                );
+                tracing::debug!(process = pid, message = entry.name, thrown, "evaluation threw");
             }
             Ok(evaluation)
         }
         Ok(Err(error)) => {
-            if matches!(error, lockstep_jit::Error::Timeout(_)) {
+            tracing::warn!(process = pid, message = entry.name, %error, "evaluation failed");
+            let out_of_time = matches!(error, lockstep_jit::Error::Timeout(_));
+            if out_of_time {
                 keeper.metrics.time_limits_hit.inc();
             }
-            tracing::warn!(process = pid, message = entry.name, %error, "evaluation failed");
-            Err(Fault::before(engine_error(
-                error,
-                &format!("message {} of process {pid}", entry.name),
-            )))
+            let error = engine_error(error, &format!("{} of process {pid}", entry.name));
+            Err(Fault { failure: Failure { error, out_of_time }, state_is_good: !state.instance.is_broken() })
         }
         Err(panic) => {
             let text = panic_text(panic);
             keeper.metrics.panics.inc();
-            tracing::error!(
-                process = pid,
-                message = entry.name,
-                text,
-                "evaluation panicked; the process is dropped"
-            );
+            tracing::error!(process = pid, message = entry.name, text, "evaluation panicked; the process is dropped");
             Err(Fault::ruined(Error::Internal(format!(
-                "evaluation of message {} of process {pid} ended in a fault of this unit: {text}",
+                "{} of process {pid} ended in a fault of this unit: {text}",
                 entry.name
             ))))
         }
@@ -347,9 +309,7 @@ fn run(
 pub(crate) fn engine_error(error: lockstep_jit::Error, what: &str) -> Error {
     match error {
         lockstep_jit::Error::Module(_) => Error::Unprocessable(error.to_string()),
-        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => {
-            Error::Internal(format!("{what}: {error}"))
-        }
+        lockstep_jit::Error::Timeout(_) | lockstep_jit::Error::Host(_) => Error::Internal(format!("{what}: {error}")),
     }
 }
 
@@ -358,64 +318,41 @@ fn seed_of(entry: &Entry, pid: &str) -> String {
     match (&entry.message_id, &entry.cron) {
         (Some(id), None) => id.clone(),
         (_, cron) => {
-            format!(
-                "{pid},{},{},{}",
-                entry.timestamp,
-                entry.ordinate,
-                cron.as_deref().unwrap_or_default()
-            )
+            format!("{pid},{},{},{}", entry.timestamp, entry.ordinate, cron.as_deref().unwrap_or_default())
         }
     }
 }
 
 fn place_of(entry: &Entry) -> Result<Place, Error> {
     let ordinate = entry.ordinate.parse().map_err(|_| {
-        Error::Upstream(format!(
-            "ordinate `{}` of message {} is not a number",
-            entry.ordinate, entry.name
-        ))
+        Error::Upstream(format!("ordinate `{}` of message {} is not a number", entry.ordinate, entry.name))
     })?;
-    Ok(Place {
-        timestamp: entry.timestamp,
-        ordinate,
-        cron: entry.cron.clone(),
-    })
+    Ok(Place { timestamp: entry.timestamp, ordinate, cron: entry.cron.clone() })
 }
 
 impl Keeper {
     /// A repeated message is one whose content was scheduled before: same process, same epoch, smaller nonce. That rule
     /// gives the same answer however often a schedule is replayed.
     fn is_duplicate(&self, pid: &str, entry: &Entry) -> Result<bool, Error> {
-        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce)
-        else {
+        let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce) else {
             return Ok(false);
         };
         let seen = self.store.seen(pid, key)?;
         Ok(seen.is_some_and(|seen| seen.epoch == epoch && seen.nonce < nonce))
     }
 
-    fn keep(
-        &self,
-        pid: &str,
-        entry: &Entry,
-        place: Place,
-        evaluation: Evaluation,
-    ) -> Result<Arc<Outcome>, Error> {
+    fn keep(&self, pid: &str, entry: &Entry, place: Place, evaluation: Evaluation) -> Result<Arc<Outcome>, Error> {
         let metrics = &self.metrics;
         if entry.kind != Kind::Process {
             metrics.evaluations.inc();
             metrics.gas.inc_by(evaluation.gas_spent);
-            metrics
-                .evaluation_seconds
-                .observe(evaluation.elapsed.as_secs_f64());
+            metrics.evaluation_seconds.observe(evaluation.elapsed.as_secs_f64());
             metrics.count_evaluation(entry.kind, &evaluation.outcome);
         }
         // A scheduled message counts as seen under its id, a forwarded one under its content.
         let key = match entry.kind {
             Kind::Cron | Kind::Process => None,
-            Kind::Scheduled | Kind::Assignment => {
-                entry.dedup_key.as_deref().or(entry.message_id.as_deref())
-            }
+            Kind::Scheduled | Kind::Assignment => entry.dedup_key.as_deref().or(entry.message_id.as_deref()),
         };
         if !entry.store || !self.keep_results {
             if let (Some(key), Some(epoch), Some(nonce)) = (key, entry.epoch, entry.nonce) {
@@ -427,10 +364,7 @@ impl Keeper {
             place,
             message_id: entry.message_id.clone(),
             assignment_id: entry.assignment_id.clone(),
-            deep_hash: entry
-                .dedup_key
-                .clone()
-                .filter(|_| entry.kind == Kind::Scheduled),
+            deep_hash: entry.dedup_key.clone().filter(|_| entry.kind == Kind::Scheduled),
             nonce: entry.nonce,
             epoch: entry.epoch,
             block_height: entry.block_height,
@@ -445,8 +379,8 @@ impl Keeper {
                     process = pid,
                     message = entry.name,
                     nonce = entry.nonce,
-                    kept = ?kept.outcome,
-                    second = ?row.outcome,
+                    kept = excerpt(&kept.outcome),
+                    second = excerpt(&row.outcome),
                     "the same message gave another result than before; the first one stays"
                 );
                 Ok(Arc::new(kept.outcome))
@@ -468,14 +402,7 @@ impl State {
                 )));
             }
         };
-        Ok(Self {
-            instance,
-            checkpoint: None,
-            last: None,
-            boot: None,
-            recent: VecDeque::new(),
-            version: 0,
-        })
+        Ok(Self { instance, checkpoint: None, last: None, boot: None, recent: VecDeque::new(), version: 0 })
     }
 
     /// Nonce of the last scheduled entry behind this state.
@@ -484,9 +411,13 @@ impl State {
     }
 }
 
+/// Enough of an outcome to see in a log what differs.
+fn excerpt(outcome: &Outcome) -> String {
+    const CHARACTERS_MAX: usize = 2000;
+    format!("{outcome:?}").chars().take(CHARACTERS_MAX).collect()
+}
+
 fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 //!
 //! A guest is a counter. `Data` is one of: `inc` (count, and say so), `say` (the count, unchanged), `error` (count, then
 //! an `Error`, so that the count is not kept), `throw`, `random` (a result that is never the same), `grow N` (hold N bytes),
-//! `sleep N` (ms), `gate` (wait until let go, then `inc`), `timeout-once`, `panic-once` (fail once, then `inc`), `timeout`.
+//! `sleep N` (ms), `gate` (wait until let go, then `inc`), `timeout-once`, `break-once`, `panic-once` (fail once, then `inc`), `timeout`.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -62,15 +62,8 @@ impl Network {
     pub fn spawn_old(&self, pid: &str, messages: &[&str]) {
         let mut boot = entry(pid, 0, ORIGIN - 1, "inc", Some(pid.to_owned()));
         (boot.kind, boot.nonce, boot.epoch, boot.store) = (Kind::Process, None, None, false);
-        (
-            boot.assignment_id,
-            boot.checkpoint.nonce,
-            boot.checkpoint.assignment_id,
-        ) = (None, None, None);
-        boot.checkpoint.last_scheduled = Some(Boundary {
-            timestamp: ORIGIN - 1,
-            ..Boundary::default()
-        });
+        (boot.assignment_id, boot.checkpoint.nonce, boot.checkpoint.assignment_id) = (None, None, None);
+        boot.checkpoint.last_scheduled = Some(Boundary { timestamp: ORIGIN - 1, ..Boundary::default() });
         self.push(pid, boot);
         for data in messages {
             self.append(pid, data);
@@ -99,19 +92,11 @@ impl Network {
     }
 
     pub fn append_cron(&self, pid: &str, data: &str, timestamp: u64, cron: &str) {
-        let last = self.schedules.lock().unwrap()[pid]
-            .entries
-            .last()
-            .unwrap()
-            .clone();
+        let last = self.schedules.lock().unwrap()[pid].entries.last().unwrap().clone();
         let mut cron_entry = entry(pid, 0, timestamp, data, None);
         (cron_entry.kind, cron_entry.cron) = (Kind::Cron, Some(cron.to_owned()));
-        (
-            cron_entry.message_id,
-            cron_entry.assignment_id,
-            cron_entry.nonce,
-            cron_entry.epoch,
-        ) = (None, None, None, None);
+        (cron_entry.message_id, cron_entry.assignment_id, cron_entry.nonce, cron_entry.epoch) =
+            (None, None, None, None);
         cron_entry.ordinate = last.ordinate.clone();
         cron_entry.name = cron.to_owned();
         cron_entry.checkpoint = Checkpoint {
@@ -127,16 +112,7 @@ impl Network {
     }
 
     pub fn change_last(&self, pid: &str, change: impl FnOnce(&mut Entry)) {
-        change(
-            self.schedules
-                .lock()
-                .unwrap()
-                .get_mut(pid)
-                .unwrap()
-                .entries
-                .last_mut()
-                .unwrap(),
-        );
+        change(self.schedules.lock().unwrap().get_mut(pid).unwrap().entries.last_mut().unwrap());
     }
 
     pub fn break_chain(&self, pid: &str, nonce: u64, broken: bool) {
@@ -150,23 +126,13 @@ impl Network {
     }
 
     fn push(&self, pid: &str, entry: Entry) {
-        self.schedules
-            .lock()
-            .unwrap()
-            .entry(pid.to_owned())
-            .or_default()
-            .entries
-            .push(entry);
+        self.schedules.lock().unwrap().entry(pid.to_owned()).or_default().entries.push(entry);
     }
 
     fn next_nonce(&self, pid: &str) -> u64 {
         let schedules = self.schedules.lock().unwrap();
         let entries = schedules.get(pid).map_or(&[][..], |s| &s.entries);
-        entries
-            .iter()
-            .filter_map(|e| e.nonce)
-            .max()
-            .map_or(0, |n| n + 1)
+        entries.iter().filter_map(|e| e.nonce).max().map_or(0, |n| n + 1)
     }
 }
 
@@ -205,12 +171,7 @@ fn entry(pid: &str, nonce: u64, timestamp: u64, data: &str, id: Option<String>) 
             cron: None,
             assignment_id: Some(assignment),
             hash_chain: Some("chain".into()),
-            last_scheduled: Some(Boundary {
-                timestamp,
-                block_height: 1,
-                nonce: Some(nonce),
-                epoch: Some(0),
-            }),
+            last_scheduled: Some(Boundary { timestamp, block_height: 1, nonce: Some(nonce), epoch: Some(0) }),
         },
     }
 }
@@ -233,11 +194,7 @@ impl Source for Network {
             anchor: None,
             scheduler: "http://127.0.0.1:1".parse().unwrap(),
         };
-        let missing = move || {
-            Error::Upstream(format!(
-                "TransactionNotFound: Process {pid} was not found on gateway"
-            ))
-        };
+        let missing = move || Error::Upstream(format!("TransactionNotFound: Process {pid} was not found on gateway"));
         async move { known.then(|| Arc::new(process)).ok_or_else(missing) }.boxed()
     }
 
@@ -264,16 +221,11 @@ impl Source for Network {
         .boxed()
     }
 
-    fn locate<'a>(
-        &'a self,
-        process: &'a Process,
-        uid: &'a str,
-    ) -> BoxFuture<'a, Result<Position, Error>> {
+    fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>> {
         let schedules = self.schedules.lock().unwrap();
         let entries = &schedules[&process.id].entries;
         let is = |e: &&Entry| {
-            e.cron.is_none()
-                && (e.message_id.as_deref() == Some(uid) || e.assignment_id.as_deref() == Some(uid))
+            e.cron.is_none() && (e.message_id.as_deref() == Some(uid) || e.assignment_id.as_deref() == Some(uid))
         };
         let found = entries.iter().find(is).map(|e| Position {
             timestamp: e.timestamp,
@@ -286,23 +238,9 @@ impl Source for Network {
         async move { found.ok_or_else(missing) }.boxed()
     }
 
-    fn find<'a>(
-        &'a self,
-        _process: &'a Process,
-        _uid: &'a str,
-        _after: &'a Start,
-    ) -> BoxFuture<'a, Result<Option<Position>, Error>> {
-        async { Ok(None) }.boxed()
-    }
-
     fn latest<'a>(&'a self, process: &'a Process) -> BoxFuture<'a, Result<Position, Error>> {
         let schedules = self.schedules.lock().unwrap();
-        let last = schedules[&process.id]
-            .entries
-            .iter()
-            .rev()
-            .find(|e| e.nonce.is_some())
-            .unwrap();
+        let last = schedules[&process.id].entries.iter().rev().find(|e| e.nonce.is_some()).unwrap();
         let position = Position {
             timestamp: last.timestamp,
             nonce: last.nonce,
@@ -322,20 +260,13 @@ impl Source for Network {
         let all = &schedule.entries;
         let first = match &start {
             Start::Cold => 0,
-            Start::After(checkpoint) => {
-                1 + all
-                    .iter()
-                    .position(|e| e.checkpoint == *checkpoint)
-                    .unwrap()
-            }
+            Start::After(checkpoint) => 1 + all.iter().position(|e| e.checkpoint == *checkpoint).unwrap(),
         };
         let mut left = VecDeque::new();
         for entry in &all[first..] {
             let beyond = match &end {
                 End::Latest => false,
-                End::Timestamp(t) => {
-                    entry.timestamp > *t || entry.cron.is_some() && entry.timestamp == *t
-                }
+                End::Timestamp(t) => entry.timestamp > *t || entry.cron.is_some() && entry.timestamp == *t,
                 End::Message(p) if p.is_process && p.nonce.is_none() => entry.kind != Kind::Process,
                 End::Message(p) => match (entry.nonce, entry.ordinate.parse::<u64>().unwrap()) {
                     (Some(nonce), _) => Some(nonce) > p.nonce,
@@ -346,10 +277,7 @@ impl Source for Network {
                 break;
             }
             if entry.nonce.is_some_and(|n| schedule.broken.contains(&n)) {
-                left.push_back(Err(Error::Unprocessable(format!(
-                    "HashChain invalid on message {}",
-                    entry.name
-                ))));
+                left.push_back(Err(Error::Unprocessable(format!("HashChain invalid on message {}", entry.name))));
                 break;
             }
             left.push_back(Ok(entry.clone()));
@@ -361,11 +289,7 @@ impl Source for Network {
             }
         }
         let delay = Duration::from_millis(self.entry_delay_ms.load(Ordering::SeqCst));
-        Box::new(Stream {
-            left,
-            delay,
-            open: Arc::clone(&schedule.streams_open),
-        })
+        Box::new(Stream { left, delay, open: Arc::clone(&schedule.streams_open) })
     }
 }
 
@@ -430,21 +354,12 @@ impl Counters {
 }
 
 impl Evaluator for Counters {
-    fn load(
-        &self,
-        wasm: &[u8],
-        _format: ModuleFormat,
-    ) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
+    fn load(&self, wasm: &[u8], _format: ModuleFormat) -> Result<Arc<dyn Program>, lockstep_jit::Error> {
         self.0.loads.fetch_add(1, Ordering::SeqCst);
         if wasm.ends_with(b"bad") {
             return Err(lockstep_jit::Error::Module("is not WebAssembly".into()));
         }
-        Ok(Arc::new(Counter {
-            script: Arc::clone(&self.0),
-            count: 0,
-            bytes: 100,
-            kept: false,
-        }))
+        Ok(Arc::new(Counter { script: Arc::clone(&self.0), count: 0, bytes: 100, kept: false, broken: false }))
     }
 }
 
@@ -454,6 +369,7 @@ struct Counter {
     count: u64,
     bytes: u64,
     kept: bool,
+    broken: bool,
 }
 
 impl Program for Counter {
@@ -476,17 +392,15 @@ impl Live for Counter {
         let data = message["Data"].as_str().unwrap_or_default();
         let (verb, number) = data.split_once(' ').unwrap_or((data, "0"));
         let number: u64 = number.parse().unwrap_or(0);
-        let once = |what: &str| {
-            self.script
-                .failed_once
-                .lock()
-                .unwrap()
-                .insert(format!("{what} {}", message["Id"]))
-        };
+        let once = |what: &str| self.script.failed_once.lock().unwrap().insert(format!("{what} {}", message["Id"]));
         match verb {
             "timeout" => return Err(lockstep_jit::Error::Timeout(call.time_limit)),
             "timeout-once" if once("timeout") => {
                 return Err(lockstep_jit::Error::Timeout(call.time_limit));
+            }
+            "break-once" if once("break") => {
+                self.broken = true;
+                return Err(lockstep_jit::Error::Host("no memory, on purpose".into()));
             }
             "panic-once" if once("panic") => panic!("a fault on purpose"),
             "sleep" => std::thread::sleep(Duration::from_millis(number)),
@@ -499,11 +413,7 @@ impl Live for Counter {
             _ => {}
         }
         self.script.evaluations.fetch_add(1, Ordering::SeqCst);
-        let count = if verb == "say" {
-            self.count
-        } else {
-            self.count + 1
-        };
+        let count = if verb == "say" { self.count } else { self.count + 1 };
         let mut outcome = Outcome {
             messages: Some(json!([])),
             assignments: Some(json!([])),
@@ -514,15 +424,8 @@ impl Live for Counter {
         };
         match verb {
             "error" => outcome.error = Some(json!("an error of the process")),
-            "throw" => {
-                outcome = Outcome {
-                    error: Some(json!({})),
-                    ..Outcome::default()
-                }
-            }
-            "random" => {
-                outcome.output = Some(json!(self.script.unlike.fetch_add(1, Ordering::SeqCst)))
-            }
+            "throw" => outcome = Outcome { error: Some(json!({})), ..Outcome::default() },
+            "random" => outcome.output = Some(json!(self.script.unlike.fetch_add(1, Ordering::SeqCst))),
             "grow" => self.bytes = number,
             _ => {}
         }
@@ -530,13 +433,11 @@ impl Live for Counter {
         if kept {
             (self.count, self.kept) = (count, true);
         }
-        Ok(Evaluation {
-            outcome,
-            kept,
-            gas_spent: 7,
-            elapsed: Duration::from_micros(1),
-            thrown: None,
-        })
+        Ok(Evaluation { outcome, kept, gas_spent: 7, elapsed: Duration::from_micros(1), thrown: None })
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
     }
 
     fn has_state(&self) -> bool {

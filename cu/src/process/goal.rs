@@ -42,10 +42,7 @@ pub enum Got {
     /// For [`Want::Arrival`].
     Arrived,
     /// For [`Want::Memory`]; no memory: no evaluation was kept yet.
-    Memory {
-        memory: Option<Vec<u8>>,
-        last: Option<Last>,
-    },
+    Memory { memory: Option<Vec<u8>>, last: Option<Last> },
     /// For [`Want::Fork`].
     Fork(std::sync::Arc<Fork>),
 }
@@ -60,8 +57,6 @@ pub struct Fork {
     pub gas_limit: u64,
     /// The last entry behind it.
     pub last: Option<Last>,
-    /// Nonce of the last scheduled entry behind it.
-    pub nonce: Option<u64>,
     /// Host memory it holds, bytes.
     pub bytes: u64,
 }
@@ -78,15 +73,7 @@ pub struct Waiter {
 impl Waiter {
     pub fn new(goal: Goal, want: Want) -> (Self, oneshot::Receiver<Result<Got, Error>>) {
         let (reply, answer) = oneshot::channel();
-        (
-            Self {
-                goal,
-                want,
-                reply,
-                aboard: false,
-            },
-            answer,
-        )
+        (Self { goal, want, reply, aboard: false }, answer)
     }
 
     /// Whether the process must stop exactly there for it.
@@ -118,9 +105,7 @@ impl Goal {
         match self {
             Self::Message(_) | Self::Latest => false,
             // A cron due exactly then belongs to what follows: crons stand between one moment and the next.
-            Self::Until(time) => {
-                entry.timestamp > *time || entry.cron.is_some() && entry.timestamp == *time
-            }
+            Self::Until(time) => entry.timestamp > *time || entry.cron.is_some() && entry.timestamp == *time,
         }
     }
 
@@ -145,9 +130,7 @@ impl Goal {
                 }
             }
             (Self::Message(_), None) => Standing::Before,
-            (Self::Until(time), Some((_, checkpoint))) if checkpoint.timestamp > *time => {
-                Standing::Past
-            }
+            (Self::Until(time), Some((_, checkpoint))) if checkpoint.timestamp > *time => Standing::Past,
             (Self::Until(time), _) => match next {
                 Next::Entry(entry) if self.ends_before(entry) => Standing::At,
                 Next::End(end) if reaches(end, *time) => Standing::At,
@@ -180,21 +163,13 @@ impl Goal {
     /// As the error says that names a message which is gone.
     pub(super) fn too_early(&self, state: Option<&State>) -> Error {
         let at = match self {
-            Self::Message(Position {
-                nonce: Some(nonce),
-                is_process: false,
-                ..
-            }) => format!("nonce {nonce}"),
+            Self::Message(Position { nonce: Some(nonce), is_process: false, .. }) => format!("nonce {nonce}"),
             Self::Message(position) => format!("timestamp {}", position.timestamp),
             Self::Until(time) => format!("timestamp {time}"),
             Self::Latest => "the present".to_owned(),
         };
-        let ordinate = state
-            .and_then(|s| s.checkpoint.as_ref())
-            .map_or("0", |c| c.ordinate.as_str());
-        Error::TooEarly(format!(
-            "message at {at} not found cached, and earlier than latest known nonce {ordinate}"
-        ))
+        let ordinate = state.and_then(|s| s.checkpoint.as_ref()).map_or("0", |c| c.ordinate.as_str());
+        Error::TooEarly(format!("message at {at} not found cached, and earlier than latest known nonce {ordinate}"))
     }
 }
 
@@ -216,14 +191,12 @@ pub(super) fn farther(a: &End, b: &End) -> Ordering {
         (End::Message(a), End::Timestamp(b)) if a.timestamp <= *b => Ordering::Less,
         (End::Message(_), End::Timestamp(_)) => Ordering::Greater,
         (End::Timestamp(_), End::Message(_)) => farther(b, a).reverse(),
-        (End::Message(a), End::Message(b)) => {
-            match (a.is_process, b.is_process, a.nonce, b.nonce) {
-                (true, true, ..) => Ordering::Equal,
-                (true, false, ..) => Ordering::Less,
-                (false, true, ..) => Ordering::Greater,
-                (_, _, Some(a), Some(b)) => a.cmp(&b),
-                _ => a.timestamp.cmp(&b.timestamp),
-            }
-        }
+        (End::Message(a), End::Message(b)) => match (a.is_process, b.is_process, a.nonce, b.nonce) {
+            (true, true, ..) => Ordering::Equal,
+            (true, false, ..) => Ordering::Less,
+            (false, true, ..) => Ordering::Greater,
+            (_, _, Some(a), Some(b)) => a.cmp(&b),
+            _ => a.timestamp.cmp(&b.timestamp),
+        },
     }
 }

@@ -27,10 +27,7 @@ where
     T: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new() -> Self {
-        Self {
-            flows: Arc::default(),
-            count: watch::Sender::new(0),
-        }
+        Self { flows: Arc::default(), count: watch::Sender::new(0) }
     }
 
     /// The work for `key`: what is under way, or else `begin`'s, in a task of its own that goes on whoever leaves. The
@@ -43,11 +40,8 @@ where
             Entry::Occupied(entry) => (entry.get().clone(), true),
             Entry::Vacant(entry) => {
                 self.count.send_modify(|count| *count += 1);
-                let last = Leave {
-                    key: entry.key().clone(),
-                    flows: Arc::clone(&self.flows),
-                    count: self.count.clone(),
-                };
+                let last =
+                    Leave { key: entry.key().clone(), flows: Arc::clone(&self.flows), count: self.count.clone() };
                 let work = begin();
                 let task = tokio::spawn(async move {
                     let _last = last;
@@ -56,9 +50,9 @@ where
                 let flow = async move {
                     match task.await {
                         Ok(done) => done,
-                        Err(lost) if lost.is_panic() => Err(Error::Internal(
-                            "a request ended in a fault of this unit".to_owned(),
-                        )),
+                        Err(lost) if lost.is_panic() => {
+                            Err(Error::Internal("a request ended in a fault of this unit".to_owned()))
+                        }
                         Err(_) => Err(closing()),
                     }
                 };

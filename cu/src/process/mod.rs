@@ -2,6 +2,7 @@
 
 mod actor;
 mod budget;
+mod capture;
 mod evaluate;
 mod goal;
 pub(crate) mod in_flight;
@@ -9,6 +10,8 @@ pub(crate) mod pool;
 mod programs;
 mod progress;
 pub(crate) mod source;
+mod stuck;
+mod view;
 
 use std::{
     sync::{
@@ -30,15 +33,16 @@ use crate::{
     schedule::Position,
     store::{Known, Store},
 };
-use actor::{Actor, MAILBOX_MAX, Mail, View};
+use actor::{Actor, MAILBOX_MAX, Mail};
 use budget::Budget;
 use evaluate::Keeper;
-pub(crate) use evaluate::{Last, Verdict, engine_error};
+pub(crate) use evaluate::{Verdict, engine_error};
 use goal::Waiter;
 pub(crate) use goal::{Fork, Goal, Got, Want};
 use pool::{Pool, closing};
 use programs::Programs;
 use source::Source;
+use view::View;
 
 /// What all actors share.
 struct Shared {
@@ -108,15 +112,8 @@ impl Processes {
         metrics: Counted,
     ) -> Result<Self, Error> {
         // Each process has at most one piece of work in the queue, which bounds it.
-        let pool = Pool::start(
-            "lockstep-eval",
-            settings.evaluation_threads,
-            usize::MAX,
-            &metrics,
-        )?;
-        metrics
-            .worker_total
-            .inc_by(i64::try_from(settings.evaluation_threads.max(1)).unwrap_or(i64::MAX));
+        let pool = Pool::start("lockstep-eval", settings.evaluation_threads, usize::MAX, &metrics)?;
+        metrics.worker_total.inc_by(i64::try_from(settings.evaluation_threads.max(1)).unwrap_or(i64::MAX));
         let shared = Shared {
             programs: Programs::new(Arc::clone(&source), evaluator, Arc::clone(&metrics))?,
             source,
@@ -128,10 +125,7 @@ impl Processes {
                 time_limit: settings.evaluation_time_limit,
                 keep_results: settings.evaluation_cache,
             },
-            limits: Limits {
-                idle_ttl: settings.process_memory_ttl,
-                memory_reset: settings.memory_reset,
-            },
+            limits: Limits { idle_ttl: settings.process_memory_ttl, memory_reset: settings.memory_reset },
             stopping: watch::Sender::new(false),
         };
         Ok(Self {
@@ -153,23 +147,18 @@ impl Processes {
             match handle.mail.try_send(Mail::Bring(waiter)) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Closed(_)) => {
-                    self.actors
-                        .remove_if(pid, |_, known| known.birth == handle.birth);
+                    self.actors.remove_if(pid, |_, known| known.birth == handle.birth);
                     continue;
                 }
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    return Err(Error::TooMany(format!(
-                        "process {pid} has {MAILBOX_MAX} requests waiting"
-                    )));
+                    return Err(Error::TooMany(format!("process {pid} has {MAILBOX_MAX} requests waiting")));
                 }
             }
             if let Ok(answer) = answer.await {
                 return answer;
             }
         }
-        Err(Error::Internal(format!(
-            "the actor of process {pid} ended without an answer"
-        )))
+        Err(Error::Internal(format!("the actor of process {pid} ended without an answer")))
     }
 
     /// What the store says about a message whose place is known.
@@ -179,9 +168,7 @@ impl Processes {
 
     /// Nonce that a running stream of the process has reached, if one runs and has reached any.
     pub(crate) fn running_at(&self, pid: &str) -> Option<u64> {
-        self.actors
-            .get(pid)
-            .and_then(|handle| handle.view.running_at())
+        self.actors.get(pid).and_then(|handle| handle.view.running_at())
     }
 
     /// Processes in memory, and the bytes they hold.
@@ -193,14 +180,8 @@ impl Processes {
     pub(crate) async fn stop(&self, patience: Duration) {
         self.shared.stopping.send_replace(true);
         let mut alive = self.alive.subscribe();
-        if tokio::time::timeout(patience, alive.wait_for(|alive| *alive == 0))
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                actors = *self.alive.borrow(),
-                "some processes did not finish their turn in time"
-            );
+        if tokio::time::timeout(patience, alive.wait_for(|alive| *alive == 0)).await.is_err() {
+            tracing::warn!(actors = *self.alive.borrow(), "some processes did not finish their turn in time");
         }
         self.shared.pool.close();
         self.shared.programs.close();
@@ -215,20 +196,12 @@ impl Processes {
         let birth = self.births.fetch_add(1, Ordering::Relaxed);
         let (mail, mailbox) = mpsc::channel(MAILBOX_MAX);
         let view = Arc::new(View::default());
-        let actor = Actor::new(
-            pid,
-            Arc::clone(&self.shared),
-            mailbox,
-            mail.downgrade(),
-            Arc::clone(&view),
-        );
+        let actor = Actor::new(pid, Arc::clone(&self.shared), mailbox, mail.downgrade(), Arc::clone(&view));
         let (actors, pid) = (Arc::clone(&self.actors), pid.to_owned());
         let alive = Alive::begin(&self.alive);
         tokio::spawn(async move {
             let _alive = alive;
-            actor
-                .run(move || drop(actors.remove_if(&pid, |_, known| known.birth == birth)))
-                .await;
+            actor.run(move || drop(actors.remove_if(&pid, |_, known| known.birth == birth))).await;
         });
         Handle { birth, mail, view }
     }

@@ -6,7 +6,6 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,16 +13,11 @@ use tokio::sync::oneshot;
 
 use crate::{Error, metrics::Counted};
 
-/// Address space of each thread's stack: compiled guests and the parsing of their answers recurse. Only what is
-/// touched is ever backed by memory.
-const STACK_BYTES: usize = 16 << 20;
-
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A fixed number of threads and one queue.
 pub struct Pool {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -62,9 +56,7 @@ impl Lost {
     /// As an error of whatever `what` names.
     pub fn into_error(self, what: &str) -> Error {
         match self {
-            Self::Panicked(text) => {
-                Error::Internal(format!("{what} ended in a fault of this unit: {text}"))
-            }
+            Self::Panicked(text) => Error::Internal(format!("{what} ended in a fault of this unit: {text}")),
             Self::Closed => closing(),
         }
     }
@@ -79,9 +71,7 @@ pub fn closing() -> Error {
 pub fn panic_text(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(other) => other
-            .downcast_ref::<&str>()
-            .map_or_else(|| "no reason given".to_owned(), |s| (*s).to_owned()),
+        Err(other) => other.downcast_ref::<&str>().map_or_else(|| "no reason given".to_owned(), |s| (*s).to_owned()),
     }
 }
 
@@ -90,12 +80,7 @@ impl Pool {
     ///
     /// # Errors
     /// `Internal`: the system has no more threads.
-    pub fn start(
-        name: &str,
-        threads: usize,
-        queue_max: usize,
-        metrics: &Counted,
-    ) -> Result<Self, Error> {
+    pub fn start(name: &str, threads: usize, queue_max: usize, metrics: &Counted) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -103,23 +88,11 @@ impl Pool {
             tasks: metrics.worker_tasks.clone(),
             running: metrics.evaluations_running.clone(),
         });
-        let pool = Self {
-            shared,
-            threads: Mutex::default(),
-        };
+        let pool = Self { shared };
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&pool.shared);
-            let handle = std::thread::Builder::new()
-                .name(format!("{name}-{number}"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || shared.work())
-                .map_err(|e| {
-                    Error::Internal(format!("cannot start a thread that evaluates: {e}"))
-                })?;
-            pool.threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(handle);
+            lockstep_jit::spawn_evaluator(format!("{name}-{number}"), move || shared.work())
+                .map_err(|e| Error::Internal(format!("cannot start a thread that evaluates: {e}")))?;
         }
         Ok(pool)
     }
@@ -129,10 +102,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Refused`]: nothing was queued, and `work` is dropped.
-    pub fn run<T, F>(
-        &self,
-        work: F,
-    ) -> Result<impl Future<Output = Result<T, Lost>> + Send + 'static, Refused>
+    pub fn run<T, F>(&self, work: F) -> Result<impl Future<Output = Result<T, Lost>> + Send + 'static, Refused>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
@@ -142,8 +112,7 @@ impl Pool {
             if answer.is_closed() {
                 return;
             }
-            let done = catch_unwind(AssertUnwindSafe(work))
-                .map_err(|panic| Lost::Panicked(panic_text(panic)));
+            let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Lost::Panicked(panic_text(panic)));
             // The one who asked may have gone: then nobody misses it.
             let _ = answer.send(done);
         };
@@ -163,19 +132,8 @@ impl Pool {
             queue.closed = true;
             std::mem::take(&mut queue.waiting)
         };
-        self.shared
-            .tasks
-            .dec_by(i64::try_from(dropped.len()).unwrap_or(i64::MAX));
+        self.shared.tasks.dec_by(i64::try_from(dropped.len()).unwrap_or(i64::MAX));
         self.shared.wake.notify_all();
-    }
-
-    /// Whether every thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .all(JoinHandle::is_finished)
     }
 }
 
@@ -224,10 +182,7 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -245,19 +200,10 @@ mod tests {
     async fn work_is_done_on_a_thread_of_the_pool_with_a_large_stack() {
         fn recurse(n: u64) -> u64 {
             let room = std::hint::black_box([n; 512]);
-            if n == 0 {
-                0
-            } else {
-                room[0] - (n - 1) + recurse(n - 1)
-            }
+            if n == 0 { 0 } else { room[0] - (n - 1) + recurse(n - 1) }
         }
         let pool = pool(2, 10);
-        let work = || {
-            (
-                std::thread::current().name().map(str::to_owned),
-                recurse(2_000),
-            )
-        };
+        let work = || (std::thread::current().name().map(str::to_owned), recurse(2_000));
         let (name, depth) = pool.run(work).unwrap().await.unwrap();
         assert!(name.unwrap().starts_with("test-"));
         assert_eq!(depth, 2_000);
@@ -266,11 +212,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_answer_and_the_thread_goes_on() {
         let pool = pool(1, 10);
-        let lost = pool
-            .run(|| -> () { panic!("on purpose {}", 7) })
-            .unwrap()
-            .await
-            .unwrap_err();
+        let lost = pool.run(|| -> () { panic!("on purpose {}", 7) }).unwrap().await.unwrap_err();
         assert_eq!(lost, Lost::Panicked("on purpose 7".to_owned()));
         assert_eq!(pool.run(|| 5).unwrap().await, Ok(5));
     }
@@ -295,9 +237,7 @@ mod tests {
         let pool = pool(1, 10);
         let (release, held) = mpsc::channel::<()>();
         let (started, begun) = mpsc::channel();
-        let first = pool
-            .run(move || (started.send(()), held.recv().is_ok()).1)
-            .unwrap();
+        let first = pool.run(move || (started.send(()), held.recv().is_ok()).1).unwrap();
         begun.recv().unwrap();
         let second = pool.run(|| 2).unwrap();
         pool.close();
@@ -305,8 +245,8 @@ mod tests {
         assert_eq!(pool.run(|| 3).err(), Some(Refused::Closed));
         release.send(()).unwrap();
         assert_eq!(first.await, Ok(true));
-        while !pool.is_finished() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while Arc::strong_count(&pool.shared) > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

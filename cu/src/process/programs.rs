@@ -53,25 +53,10 @@ struct Slot {
 }
 
 impl Programs {
-    pub(super) fn new(
-        source: Arc<dyn Source>,
-        evaluator: Arc<dyn Evaluator>,
-        metrics: Counted,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(source: Arc<dyn Source>, evaluator: Arc<dyn Evaluator>, metrics: Counted) -> Result<Self, Error> {
         // Compiling is not evaluating: it has gauges of its own that nobody reads.
-        let compilers = Pool::start(
-            "lockstep-compile",
-            COMPILERS,
-            COMPILE_QUEUE_MAX,
-            &Counted::default(),
-        )?;
-        Ok(Self {
-            source,
-            evaluator,
-            compilers: Arc::new(compilers),
-            metrics,
-            kept: Mutex::default(),
-        })
+        let compilers = Pool::start("lockstep-compile", COMPILERS, COMPILE_QUEUE_MAX, &Counted::default())?;
+        Ok(Self { source, evaluator, compilers: Arc::new(compilers), metrics, kept: Mutex::default() })
     }
 
     /// The module, compiled. `module` says under which format it is to run.
@@ -92,17 +77,11 @@ impl Programs {
         let mut kept = self.lock();
         // A failure that may pass is forgotten at once; what the module itself is to blame for, later.
         let passing = matches!(&loaded, Err(error) if !matches!(error, Error::Unprocessable(_)));
-        if passing
-            && kept
-                .get(&key)
-                .is_some_and(|slot| slot.loading.ptr_eq(&loading))
-        {
+        if passing && kept.get(&key).is_some_and(|slot| slot.loading.ptr_eq(&loading)) {
             kept.remove(&key);
         }
         trim(&mut kept);
-        self.metrics
-            .module_code_bytes
-            .set(kept.values().map(Slot::code_bytes).sum());
+        self.metrics.module_code_bytes.set(kept.values().map(Slot::code_bytes).sum());
         loaded
     }
 
@@ -115,37 +94,27 @@ impl Programs {
         let (compilers, metrics) = (Arc::clone(&self.compilers), Arc::clone(&self.metrics));
         let load = async move {
             let wasm = source.module_bytes(&id).await?;
-            let compile = compilers
-                .run(move || evaluator.load(&wasm, format))
-                .map_err(|refused| match refused {
-                    Refused::Full => {
-                        Error::TooMany("too many modules wait to be compiled".to_owned())
-                    }
-                    Refused::Closed => closing(),
-                })?;
+            let compile = compilers.run(move || evaluator.load(&wasm, format)).map_err(|refused| match refused {
+                Refused::Full => Error::TooMany("too many modules wait to be compiled".to_owned()),
+                Refused::Closed => closing(),
+            })?;
             let what = format!("module {id}");
             let program = compile.await.map_err(|lost| lost.into_error(&what))?;
             let program = program.map_err(|error| {
                 tracing::warn!(module = id, %error, "module cannot run");
                 match engine_error(error, &what) {
-                    Error::Unprocessable(text) => {
-                        Error::Unprocessable(format!("{text} (module {id})"))
-                    }
+                    Error::Unprocessable(text) => Error::Unprocessable(format!("{text} (module {id})")),
                     other => other,
                 }
             })?;
             metrics.modules_loaded.inc();
-            metrics
-                .compile_seconds
-                .observe(program.compile_time().as_secs_f64());
+            metrics.compile_seconds.observe(program.compile_time().as_secs_f64());
             tracing::info!(module = id, %format, seconds = program.compile_time().as_secs_f64(), "module loaded");
             Ok(program)
         };
         // A task of its own: a request that goes away must not stop what others wait for.
         let task = tokio::spawn(load);
-        async move { task.await.unwrap_or_else(|_| Err(closing())) }
-            .boxed()
-            .shared()
+        async move { task.await.unwrap_or_else(|_| Err(closing())) }.boxed().shared()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, ModuleFormat), Slot>> {
@@ -167,16 +136,9 @@ impl Slot {
 }
 
 fn trim(kept: &mut HashMap<(String, ModuleFormat), Slot>) {
-    while kept.len() > MODULES_MAX
-        || kept.values().map(Slot::code_bytes).sum::<u64>() > CODE_BYTES_MAX
-    {
-        let done = kept
-            .iter()
-            .filter(|(_, slot)| slot.loading.peek().is_some());
-        let Some(oldest) = done
-            .min_by_key(|(_, slot)| slot.used)
-            .map(|(key, _)| key.clone())
-        else {
+    while kept.len() > MODULES_MAX || kept.values().map(Slot::code_bytes).sum::<u64>() > CODE_BYTES_MAX {
+        let done = kept.iter().filter(|(_, slot)| slot.loading.peek().is_some());
+        let Some(oldest) = done.min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone()) else {
             break;
         };
         // The one that was just asked for stays, however large.

@@ -15,12 +15,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(pid: &str) -> Self {
         let now = Instant::now();
-        Self {
-            pid: pid.to_owned(),
-            began: now,
-            told: now,
-            evaluated: 0,
-        }
+        Self { pid: pid.to_owned(), began: now, told: now, evaluated: 0 }
     }
 
     /// `evaluated` more entries are done, the last scheduled one has `nonce`, and `remaining` are known to follow.
@@ -31,11 +26,7 @@ impl Progress {
         }
         self.told = Instant::now();
         let rate = self.evaluated as f64 / self.began.elapsed().as_secs_f64();
-        let seconds_left = if rate > 0.0 {
-            remaining as f64 / rate
-        } else {
-            f64::INFINITY
-        };
+        let seconds_left = if rate > 0.0 { remaining as f64 / rate } else { f64::INFINITY };
         tracing::info!(
             process = self.pid,
             nonce,

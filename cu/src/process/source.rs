@@ -22,18 +22,7 @@ pub trait Source: Send + Sync + 'static {
     /// The module's bytes.
     fn module_bytes<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Arc<[u8]>, Error>>;
     /// Where a message stands.
-    fn locate<'a>(
-        &'a self,
-        process: &'a Process,
-        uid: &'a str,
-    ) -> BoxFuture<'a, Result<Position, Error>>;
-    /// Looks for an id that its scheduler does not resolve.
-    fn find<'a>(
-        &'a self,
-        process: &'a Process,
-        uid: &'a str,
-        after: &'a Start,
-    ) -> BoxFuture<'a, Result<Option<Position>, Error>>;
+    fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>>;
     /// The newest scheduled entry.
     fn latest<'a>(&'a self, process: &'a Process) -> BoxFuture<'a, Result<Position, Error>>;
     /// The entries after `start` up to `end`, in order.
@@ -59,21 +48,8 @@ impl Source for Upstream {
         Box::pin(Self::module_bytes(self, id))
     }
 
-    fn locate<'a>(
-        &'a self,
-        process: &'a Process,
-        uid: &'a str,
-    ) -> BoxFuture<'a, Result<Position, Error>> {
+    fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>> {
         Box::pin(self.locate_message(process, uid))
-    }
-
-    fn find<'a>(
-        &'a self,
-        process: &'a Process,
-        uid: &'a str,
-        after: &'a Start,
-    ) -> BoxFuture<'a, Result<Option<Position>, Error>> {
-        Box::pin(self.find_in_schedule(process, uid, after))
     }
 
     fn latest<'a>(&'a self, process: &'a Process) -> BoxFuture<'a, Result<Position, Error>> {

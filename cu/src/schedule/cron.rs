@@ -15,8 +15,9 @@
 use std::cmp::Ordering;
 
 use crate::{
-    Error, js,
+    Error,
     gateway::Block,
+    js,
     tags::{Tag, Tags},
 };
 
@@ -51,9 +52,16 @@ pub fn parse_crons(tags: &Tags) -> Result<Vec<Cron>, Error> {
     for tag in &tags.0 {
         if tag.name == "Cron-Interval" {
             crons.push(parse_interval(&tag.value)?);
-        } else if let Some(name) = tag.name.strip_prefix("Cron-Tag-").filter(|name| !name.is_empty()) {
+        } else if let Some(name) = tag
+            .name
+            .strip_prefix("Cron-Tag-")
+            .filter(|name| !name.is_empty())
+        {
             let Some(cron) = crons.last_mut() else {
-                let text = format!("Unmatched Cron-Tag with no preceding Cron-Interval: {}", tag.name);
+                let text = format!(
+                    "Unmatched Cron-Tag with no preceding Cron-Interval: {}",
+                    tag.name
+                );
                 return Err(Error::Unprocessable(text));
             };
             cron.tags.0.push(Tag::new(name, tag.value.as_str()));
@@ -63,19 +71,36 @@ pub fn parse_crons(tags: &Tags) -> Result<Vec<Cron>, Error> {
 }
 
 fn parse_interval(interval: &str) -> Result<Cron, Error> {
-    let mut parts = interval.split('-').map(|part| part.trim_matches(js::is_space));
+    let mut parts = interval
+        .split('-')
+        .map(|part| part.trim_matches(js::is_space));
     let value = parts.next().unwrap_or_default();
     let unit = parts.next().unwrap_or_default();
     let (unit, every) = if matches!(unit, "block" | "blocks") {
-        (CronUnit::Blocks, js::parse_int(value).filter(|every| *every > 0))
+        (
+            CronUnit::Blocks,
+            js::parse_int(value).filter(|every| *every > 0),
+        )
     } else {
         let seconds = duration_ms(&format!("{value} {unit}")).map(|ms| (ms / 1000.0).floor());
         if seconds.is_some_and(|seconds| seconds <= 0.0) {
-            return Err(Error::Unprocessable("time-based cron cannot be less than 1 second".to_owned()));
+            return Err(Error::Unprocessable(
+                "time-based cron cannot be less than 1 second".to_owned(),
+            ));
         }
-        (CronUnit::Seconds, seconds.filter(|s| *s <= js::SAFE_INTEGER_MAX as f64).map(|seconds| seconds as u64))
+        (
+            CronUnit::Seconds,
+            seconds
+                .filter(|s| *s <= js::SAFE_INTEGER_MAX as f64)
+                .map(|seconds| seconds as u64),
+        )
     };
-    Ok(Cron { interval: interval.to_owned(), unit, every, tags: Tags::default() })
+    Ok(Cron {
+        interval: interval.to_owned(),
+        unit,
+        every,
+        tags: Tags::default(),
+    })
 }
 
 /// A duration in milliseconds: a decimal number, spaces, a unit of any case (none: ms); at most 100 characters.
@@ -83,8 +108,12 @@ fn duration_ms(text: &str) -> Option<f64> {
     if text.len() > 100 {
         return None;
     }
-    let (sign, rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let (sign, rest) = text
+        .strip_prefix('-')
+        .map_or((1.0, text), |rest| (-1.0, rest));
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
     let (number, unit) = rest.split_at(end);
     // One point at most, and digits after it.
     if number.matches('.').count() > 1 || !number.ends_with(|c: char| c.is_ascii_digit()) {
@@ -146,7 +175,10 @@ impl Timetable {
 
     /// Whether nothing ever fires.
     pub fn is_empty(&self) -> bool {
-        self.blocks.iter().chain(&self.seconds).all(|rule| rule.every.is_none())
+        self.blocks
+            .iter()
+            .chain(&self.seconds)
+            .all(|rule| rule.every.is_none())
     }
 
     /// Whether some cron counts blocks.
@@ -183,7 +215,11 @@ fn sorted(mut crons: Vec<&Cron>) -> Vec<&Cron> {
         let (mut low, mut high) = (0, at);
         while low < high {
             let middle = low + (high - low) / 2;
-            if order(crons[at], crons[middle]).is_lt() { high = middle } else { low = middle + 1 }
+            if order(crons[at], crons[middle]).is_lt() {
+                high = middle
+            } else {
+                low = middle + 1
+            }
         }
         crons[low..=at].rotate_right(1);
     }
@@ -242,11 +278,25 @@ const LOOK_BACK_BLOCKS: u64 = 2;
 impl<'a> Gap<'a> {
     /// `left` and `right` in ms. `height`: block height at the left end. `resume`: time (ms) and block height of the last
     /// cron of this gap that has been evaluated; what falls in earlier seconds is not given again.
-    pub fn new(table: &'a Timetable, left: u64, height: u64, right: u64, resume: Option<(u64, u64)>) -> Self {
-        let steps = if table.is_empty() { 0 } else { right.saturating_sub(left).div_ceil(1000) };
-        let first = resume.map_or(0, |(timestamp, _)| (timestamp / 1000).saturating_sub(left / 1000));
+    pub fn new(
+        table: &'a Timetable,
+        left: u64,
+        height: u64,
+        right: u64,
+        resume: Option<(u64, u64)>,
+    ) -> Self {
+        let steps = if table.is_empty() {
+            0
+        } else {
+            right.saturating_sub(left).div_ceil(1000)
+        };
+        let first = resume.map_or(0, |(timestamp, _)| {
+            (timestamp / 1000).saturating_sub(left / 1000)
+        });
         let height = resume.map_or(height, |(_, height)| height);
-        let asked = height.saturating_sub(LOOK_BACK_BLOCKS + 1).max(table.origin_height);
+        let asked = height
+            .saturating_sub(LOOK_BACK_BLOCKS + 1)
+            .max(table.origin_height);
         Self {
             table,
             left,
@@ -318,8 +368,12 @@ impl<'a> Gap<'a> {
             if taken_at >= self.first {
                 for (rule, cron) in self.table.blocks.iter().enumerate() {
                     let away = block.height.abs_diff(self.table.origin_height);
-                    if away != 0 && cron.every.is_some_and(|every| away % every == 0) {
-                        self.due.push_back(Tick { timestamp: block.timestamp, block_height: block.height, rule });
+                    if away != 0 && cron.every.is_some_and(|every| away.is_multiple_of(every)) {
+                        self.due.push_back(Tick {
+                            timestamp: block.timestamp,
+                            block_height: block.height,
+                            rule,
+                        });
                     }
                 }
             }
@@ -351,9 +405,13 @@ impl<'a> Gap<'a> {
         let second = self.left / 1000 + step;
         let away = second.abs_diff(self.table.origin_second);
         for (i, cron) in self.table.seconds.iter().enumerate() {
-            if cron.every.is_some_and(|every| away % every == 0) {
+            if cron.every.is_some_and(|every| away.is_multiple_of(every)) {
                 let rule = self.table.blocks.len() + i;
-                self.due.push_back(Tick { timestamp: self.left + step * 1000, block_height: self.height, rule });
+                self.due.push_back(Tick {
+                    timestamp: self.left + step * 1000,
+                    block_height: self.height,
+                    rule,
+                });
             }
         }
         self.step = step + 1;
@@ -367,7 +425,13 @@ mod tests {
     use super::*;
 
     fn crons(intervals: &[&str]) -> Vec<Cron> {
-        parse_crons(&intervals.iter().map(|interval| ("Cron-Interval", *interval)).collect()).unwrap()
+        parse_crons(
+            &intervals
+                .iter()
+                .map(|interval| ("Cron-Interval", *interval))
+                .collect(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -385,7 +449,10 @@ mod tests {
         .into_iter()
         .collect();
         let parsed = parse_crons(&tags).unwrap();
-        let seen: Vec<_> = parsed.iter().map(|c| (c.interval.as_str(), c.unit, c.every, c.tags.0.len())).collect();
+        let seen: Vec<_> = parsed
+            .iter()
+            .map(|c| (c.interval.as_str(), c.unit, c.every, c.tags.0.len()))
+            .collect();
         assert_eq!(
             seen,
             [
@@ -399,9 +466,15 @@ mod tests {
 
     #[test]
     fn a_cron_tag_before_any_interval_is_an_error() {
-        let tags = [("Cron-Tag-A", "1"), ("Cron-Interval", "5-minutes")].into_iter().collect();
+        let tags = [("Cron-Tag-A", "1"), ("Cron-Interval", "5-minutes")]
+            .into_iter()
+            .collect();
         assert!(matches!(parse_crons(&tags), Err(Error::Unprocessable(_))));
-        assert!(parse_crons(&[("Cron-Tag-", "1")].into_iter().collect()).unwrap().is_empty());
+        assert!(
+            parse_crons(&[("Cron-Tag-", "1")].into_iter().collect())
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -430,60 +503,104 @@ mod tests {
             assert_eq!(every(interval).unwrap(), want, "{interval:?}");
         }
         for short in ["500-Milliseconds", "0-minutes", "0.9-seconds", "500"] {
-            assert!(matches!(every(short), Err(Error::Unprocessable(_))), "{short:?}");
+            assert!(
+                matches!(every(short), Err(Error::Unprocessable(_))),
+                "{short:?}"
+            );
         }
     }
 
     #[test]
     fn crons_of_time_are_numbered_from_the_most_frequent_on() {
         let ids = |intervals: &[&str]| {
-            Timetable::new(&crons(intervals), 0, 0).rules().map(|rule| rule.id.clone()).collect::<Vec<_>>()
+            Timetable::new(&crons(intervals), 0, 0)
+                .rules()
+                .map(|rule| rule.id.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             ids(&["1-hour", "3-blocks", "10-minutes", "1-block", "600-seconds"]),
-            ["0-3-blocks", "1-1-block", "0-10-minutes", "1-600-seconds", "2-1-hour"]
+            [
+                "0-3-blocks",
+                "1-1-block",
+                "0-10-minutes",
+                "1-600-seconds",
+                "2-1-hour"
+            ]
         );
         // As node 20 leaves them: an interval that is no number stands in the way of the others.
-        assert_eq!(ids(&["9-s", "1-month", "5-s", "3-s"]), ["0-9-s", "1-1-month", "2-3-s", "3-5-s"]);
-        assert_eq!(ids(&["5-s", "1-month", "3-s"]), ["0-5-s", "1-1-month", "2-3-s"]);
-        assert_eq!(ids(&["1-month", "9-s", "1-s", "5-s"]), ["0-1-month", "1-1-s", "2-5-s", "3-9-s"]);
+        assert_eq!(
+            ids(&["9-s", "1-month", "5-s", "3-s"]),
+            ["0-9-s", "1-1-month", "2-3-s", "3-5-s"]
+        );
+        assert_eq!(
+            ids(&["5-s", "1-month", "3-s"]),
+            ["0-5-s", "1-1-month", "2-3-s"]
+        );
+        assert_eq!(
+            ids(&["1-month", "9-s", "1-s", "5-s"]),
+            ["0-1-month", "1-1-s", "2-5-s", "3-9-s"]
+        );
     }
 
     /// Every tick of a gap, blocks given from a list.
-    fn all(table: &Timetable, left: (u64, u64), right: u64, blocks: &[Block], resume: Option<(u64, u64)>) -> Vec<Tick> {
+    fn all(
+        table: &Timetable,
+        left: (u64, u64),
+        right: u64,
+        blocks: &[Block],
+        resume: Option<(u64, u64)>,
+    ) -> Vec<Tick> {
         let mut gap = Gap::new(table, left.0, left.1, right, resume);
         let mut ticks = Vec::new();
         loop {
             match gap.next() {
                 Next::End => return ticks,
                 Next::Tick(tick) => ticks.push(tick),
-                Next::NeedBlock(after) => gap.give_block(blocks.iter().find(|b| b.height > after).copied()),
+                Next::NeedBlock(after) => {
+                    gap.give_block(blocks.iter().find(|b| b.height > after).copied())
+                }
             }
         }
     }
 
     /// The rule of the module's documentation, second by second.
     fn stepping(table: &Timetable, left: (u64, u64), right: u64, blocks: &[Block]) -> Vec<Tick> {
-        let mut waiting: std::collections::VecDeque<_> =
-            blocks.iter().filter(|b| b.height > table.origin_height && b.timestamp > left.0 && b.timestamp < right).collect();
+        let mut waiting: std::collections::VecDeque<_> = blocks
+            .iter()
+            .filter(|b| {
+                b.height > table.origin_height && b.timestamp > left.0 && b.timestamp < right
+            })
+            .collect();
         let mut ticks = Vec::new();
         let mut height = left.1;
         let mut now = left.0;
         while now < right {
-            if waiting.front().is_some_and(|b| now / 1000 >= b.timestamp / 1000) {
+            if waiting
+                .front()
+                .is_some_and(|b| now / 1000 >= b.timestamp / 1000)
+            {
                 let block = waiting.pop_front().unwrap();
                 height = block.height;
                 for (rule, cron) in table.blocks.iter().enumerate() {
                     let away = height as i64 - table.origin_height as i64;
                     if away != 0 && cron.every.is_some_and(|every| away % every as i64 == 0) {
-                        ticks.push(Tick { timestamp: block.timestamp, block_height: height, rule });
+                        ticks.push(Tick {
+                            timestamp: block.timestamp,
+                            block_height: height,
+                            rule,
+                        });
                     }
                 }
             }
             for (i, cron) in table.seconds.iter().enumerate() {
                 let away = (now / 1000) as i64 - table.origin_second as i64;
                 if away != 0 && cron.every.is_some_and(|every| away % every as i64 == 0) {
-                    ticks.push(Tick { timestamp: now, block_height: height, rule: table.blocks.len() + i });
+                    ticks.push(Tick {
+                        timestamp: now,
+                        block_height: height,
+                        rule: table.blocks.len() + i,
+                    });
                 }
             }
             now += 1000;
@@ -492,7 +609,10 @@ mod tests {
     }
 
     fn block(height: u64, second: u64) -> Block {
-        Block { height, timestamp: second * 1000 }
+        Block {
+            height,
+            timestamp: second * 1000,
+        }
     }
 
     #[test]
@@ -509,8 +629,21 @@ mod tests {
     fn no_block_is_asked_for_where_nothing_falls() {
         let table = Timetable::new(&crons(&["10-minutes"]), 0, 0);
         assert_eq!(Gap::new(&table, 1_000, 5, 599_000, None).next(), Next::End);
-        assert!(matches!(Gap::new(&table, 1_000, 5, 601_001, None).next(), Next::NeedBlock(_)));
-        assert_eq!(Gap::new(&Timetable::new(&crons(&["1-month"]), 0, 0), 0, 0, 1 << 50, None).next(), Next::End);
+        assert!(matches!(
+            Gap::new(&table, 1_000, 5, 601_001, None).next(),
+            Next::NeedBlock(_)
+        ));
+        assert_eq!(
+            Gap::new(
+                &Timetable::new(&crons(&["1-month"]), 0, 0),
+                0,
+                0,
+                1 << 50,
+                None
+            )
+            .next(),
+            Next::End
+        );
     }
 
     #[test]
@@ -518,11 +651,21 @@ mod tests {
         // Origin and left end apart by milliseconds only; the first 10 minutes fall at the left end's own 149 ms.
         let table = Timetable::new(&crons(&["10-minutes"]), 0, 1_750_018_581_031);
         let ticks = all(&table, (1_750_018_582_149, 7), 1_750_019_200_000, &[], None);
-        assert_eq!(ticks, [Tick { timestamp: 1_750_019_181_149, block_height: 7, rule: 0 }]);
+        assert_eq!(
+            ticks,
+            [Tick {
+                timestamp: 1_750_019_181_149,
+                block_height: 7,
+                rule: 0
+            }]
+        );
     }
 
     fn any_intervals() -> impl Strategy<Value = Vec<String>> {
-        let one = (1..40u64, prop::sample::select(vec!["blocks", "block", "seconds", "s", "months"]));
+        let one = (
+            1..40u64,
+            prop::sample::select(vec!["blocks", "block", "seconds", "s", "months"]),
+        );
         prop::collection::vec(one.prop_map(|(n, unit)| format!("{n}-{unit}")), 1..6)
     }
 

@@ -93,13 +93,20 @@ mod tests {
     /// Expected values: `getSignatureData()` of the npm package warp-arbundles 1.0.4 on the same content, owner empty.
     #[test]
     fn equals_the_signature_data_of_a_data_item_without_owner() {
-        let tags = [("From-Process", PROCESS), ("Action", "Eval é")].into_iter().collect();
+        let tags = [("From-Process", PROCESS), ("Action", "Eval é")]
+            .into_iter()
+            .collect();
         assert_eq!(
             hash("return 1+1", tags, Some("00000000000000000000000000000042")),
             "A1IKAJ0vcW8VkE9K4rMR5Rsjs2QbrCxoVVvdrCaqCP1SJxOBn/d5sfEaycPwv+N0"
         );
-        assert_eq!(hash("", Tags::default(), None), "oIer2XZmTwptz38F3Xp1YmeeL7YJLOanYvwYuq9L2rq9rA6jQvnpj3oGYL5j8I0O");
-        let many = (0..70).map(|i| (format!("n{i}"), "v".repeat(i + 1))).collect();
+        assert_eq!(
+            hash("", Tags::default(), None),
+            "oIer2XZmTwptz38F3Xp1YmeeL7YJLOanYvwYuq9L2rq9rA6jQvnpj3oGYL5j8I0O"
+        );
+        let many = (0..70)
+            .map(|i| (format!("n{i}"), "v".repeat(i + 1)))
+            .collect();
         assert_eq!(
             hash(&"x".repeat(300), many, None),
             "7rQ4sL5aQP/Z615bsdvXy146oOPzMvXJbeyGHL2xFvzWbo47dWuB77lEdHPqctxz"

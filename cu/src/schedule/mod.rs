@@ -14,6 +14,9 @@ mod process;
 mod stream;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 pub use cron::{Cron, CronUnit, parse_crons};
 pub use process::Process;
 pub use stream::EntryStream;
@@ -81,7 +84,11 @@ impl Checkpoint {
         self.last_scheduled.clone().unwrap_or_else(|| Boundary {
             timestamp: self.timestamp,
             block_height: self.block_height,
-            nonce: self.nonce.or_else(|| self.assignment_id.as_ref().and_then(|_| self.ordinate.parse().ok())),
+            nonce: self.nonce.or_else(|| {
+                self.assignment_id
+                    .as_ref()
+                    .and_then(|_| self.ordinate.parse().ok())
+            }),
             epoch: self.epoch,
         })
     }

@@ -57,7 +57,9 @@ impl Node {
 
     /// Whether this is the process itself.
     pub fn is_process(&self) -> bool {
-        self.item.as_ref().is_some_and(|item| item.tags.only("Type") == Some("Process"))
+        self.item
+            .as_ref()
+            .is_some_and(|item| item.tags.only("Type") == Some("Process"))
     }
 }
 
@@ -67,7 +69,12 @@ pub(crate) fn read_page(page: &Value) -> Result<Page, Mismatch> {
     let info = root.member("page_info");
     let has_next = info.member("has_next_page").flag()?;
     let edges = root.member("edges");
-    let mut page = Page { has_next, edges: 0, nodes: Vec::new(), broken: None };
+    let mut page = Page {
+        has_next,
+        edges: 0,
+        nodes: Vec::new(),
+        broken: None,
+    };
     for edge in edges.items()? {
         page.edges += 1;
         if page.broken.is_some() {
@@ -89,7 +96,10 @@ pub(crate) fn read_node(node: &At<'_>) -> Result<Node, Mismatch> {
         if assignment.message.as_deref().is_none_or(str::is_empty) {
             return Err(message.mismatch("a message, or an assignment with a tag Message"));
         }
-        return Ok(Node { assignment, item: None });
+        return Ok(Node {
+            assignment,
+            item: None,
+        });
     }
     let tags = message.member("tags");
     let item = message::Item {
@@ -99,10 +109,17 @@ pub(crate) fn read_node(node: &At<'_>) -> Result<Node, Mismatch> {
         owner: message.member("owner").account()?,
         target: assignment.process.clone(),
         anchor: message.member("anchor").field()?,
-        tags: if tags.is_some() { tags.tags()? } else { Tags::default() },
+        tags: if tags.is_some() {
+            tags.tags()?
+        } else {
+            Tags::default()
+        },
         sent: true,
     };
-    Ok(Node { assignment, item: Some(item) })
+    Ok(Node {
+        assignment,
+        item: Some(item),
+    })
 }
 
 /// Reads an assignment; its tags say everything but its id.
@@ -112,13 +129,18 @@ pub(crate) fn read_assignment(assignment: &At<'_>) -> Result<Assignment, Mismatc
     let tags = at.tags()?;
     let text = |name: &str| tags.first(name).map(str::to_owned);
     let whole = |name: &str| {
-        text(name).as_deref().and_then(js::parse_int).ok_or_else(|| {
-            let found = text(name).map_or("nothing".to_owned(), |value| format!("{value:?}"));
-            format!("assignment {id}: tag {name}: expected a whole number, found {found}")
-        })
+        text(name)
+            .as_deref()
+            .and_then(js::parse_int)
+            .ok_or_else(|| {
+                let found = text(name).map_or("nothing".to_owned(), |value| format!("{value:?}"));
+                format!("assignment {id}: tag {name}: expected a whole number, found {found}")
+            })
     };
     Ok(Assignment {
-        process: text("Process").ok_or_else(|| format!("assignment {id}: tag Process: expected an id, found nothing"))?,
+        process: text("Process").ok_or_else(|| {
+            format!("assignment {id}: tag Process: expected an id, found nothing")
+        })?,
         epoch: whole("Epoch")?,
         nonce: whole("Nonce")?,
         timestamp: whole("Timestamp")?,
@@ -160,9 +182,16 @@ mod tests {
     fn a_scheduled_message_is_read() {
         let node = read_page(&page(scheduled())).unwrap().nodes.remove(0);
         let a = &node.assignment;
-        assert_eq!((a.epoch, a.nonce, a.timestamp, a.block_height), (0, 7, 1_750_000_000_123, 1_690_000));
+        assert_eq!(
+            (a.epoch, a.nonce, a.timestamp, a.block_height),
+            (0, 7, 1_750_000_000_123, 1_690_000)
+        );
         let item = node.item.as_ref().unwrap();
-        assert_eq!((item.target.as_str(), item.owner.as_str()), ("P", "alice"), "the target is the process");
+        assert_eq!(
+            (item.target.as_str(), item.owner.as_str()),
+            ("P", "alice"),
+            "the target is the process"
+        );
         assert_eq!(item.anchor, Some(None));
         assert_eq!(node.message_id(), "m1");
     }
@@ -176,7 +205,10 @@ mod tests {
         node["assignment"]["tags"] = json!(tags);
         let one = read_page(&page(node.clone())).unwrap().nodes.remove(0);
         assert!(one.item.is_none());
-        assert_eq!((one.message_id(), one.assignment.exclude.as_slice()), ("m1", &["Data".to_owned()][..]));
+        assert_eq!(
+            (one.message_id(), one.assignment.exclude.as_slice()),
+            ("m1", &["Data".to_owned()][..])
+        );
 
         tags.push(json!({"name": "Exclude", "value": "Anchor"}));
         node["assignment"]["tags"] = json!(tags);
@@ -193,15 +225,51 @@ mod tests {
         };
         let node = "/edges/0/node";
         for (pointer, value, says) in [
-            ("/page_info", json!(1), "page_info.has_next_page: expected true or false, found nothing"),
-            ("/edges", json!({}), "edges: expected an array, found an object of 0"),
-            ("/edges/0", json!(null), "edges[0].node.assignment.id: expected a string that is not empty, found nothing"),
-            (&format!("{node}/message/owner"), json!("alice"), "edges[0].node.message.owner.address: expected a string"),
-            (&format!("{node}/message/anchor"), json!(3), "edges[0].node.message.anchor: expected a string or null"),
-            (&format!("{node}/message/tags/0/value"), json!(3), "edges[0].node.message.tags[0].value: expected a string"),
-            (&format!("{node}/assignment/tags/2/value"), json!("seven"), "assignment a1: tag Nonce: expected a whole number, found \"seven\""),
-            (&format!("{node}/assignment/tags/5/value"), json!("99999999999999999999"), "assignment a1: tag Timestamp"),
-            (&format!("{node}/assignment/tags/0/name"), json!("Prozess"), "assignment a1: tag Process"),
+            (
+                "/page_info",
+                json!(1),
+                "page_info.has_next_page: expected true or false, found nothing",
+            ),
+            (
+                "/edges",
+                json!({}),
+                "edges: expected an array, found an object of 0",
+            ),
+            (
+                "/edges/0",
+                json!(null),
+                "edges[0].node.assignment.id: expected a string that is not empty, found nothing",
+            ),
+            (
+                &format!("{node}/message/owner"),
+                json!("alice"),
+                "edges[0].node.message.owner.address: expected a string",
+            ),
+            (
+                &format!("{node}/message/anchor"),
+                json!(3),
+                "edges[0].node.message.anchor: expected a string or null",
+            ),
+            (
+                &format!("{node}/message/tags/0/value"),
+                json!(3),
+                "edges[0].node.message.tags[0].value: expected a string",
+            ),
+            (
+                &format!("{node}/assignment/tags/2/value"),
+                json!("seven"),
+                "assignment a1: tag Nonce: expected a whole number, found \"seven\"",
+            ),
+            (
+                &format!("{node}/assignment/tags/5/value"),
+                json!("99999999999999999999"),
+                "assignment a1: tag Timestamp",
+            ),
+            (
+                &format!("{node}/assignment/tags/0/name"),
+                json!("Prozess"),
+                "assignment a1: tag Process",
+            ),
         ] {
             let error = with(pointer, value);
             assert!(error.starts_with(says), "{pointer}: {error}");
@@ -217,14 +285,26 @@ mod tests {
             "[a-z0-9]{0,4}".prop_map(Value::from),
         ];
         let key = prop::sample::select(vec![
-            "page_info", "has_next_page", "edges", "node", "message", "assignment", "id", "tags", "name", "value", "owner",
-            "address", "key",
+            "page_info",
+            "has_next_page",
+            "edges",
+            "node",
+            "message",
+            "assignment",
+            "id",
+            "tags",
+            "name",
+            "value",
+            "owner",
+            "address",
+            "key",
         ]);
         leaf.prop_recursive(6, 64, 4, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::vec((key.clone(), inner), 0..6)
-                    .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|m| Value::Object(
+                    m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+                )),
             ]
         })
     }

@@ -13,10 +13,7 @@ use super::{
     page::{self, Node},
     upstream::Inner,
 };
-use crate::{
-    Error, http,
-    http::Failure,
-};
+use crate::{Error, http, http::Failure};
 
 /// Smallest page asked for: with a limit of 1, some schedulers say that nothing follows.
 const LIMIT_MIN: u32 = 2;
@@ -29,15 +26,27 @@ pub(crate) enum From {
     /// From the first element.
     Beginning,
     /// After this element.
-    Element { epoch: u64, nonce: u64, timestamp: u64, assignment_id: Option<String> },
+    Element {
+        epoch: u64,
+        nonce: u64,
+        timestamp: u64,
+        assignment_id: Option<String>,
+    },
     /// After this time (ms): a checkpoint that says no more.
     Time(u64),
 }
 
 impl From {
     pub fn start(start: &Start) -> Self {
-        let Start::After(checkpoint) = start else { return From::Beginning };
-        let Boundary { timestamp, nonce, epoch, .. } = checkpoint.boundary();
+        let Start::After(checkpoint) = start else {
+            return From::Beginning;
+        };
+        let Boundary {
+            timestamp,
+            nonce,
+            epoch,
+            ..
+        } = checkpoint.boundary();
         match nonce {
             Some(nonce) => From::Element {
                 epoch: epoch.unwrap_or(0),
@@ -47,14 +56,26 @@ impl From {
             },
             None if checkpoint.last_scheduled.is_some() => From::Beginning,
             // The process itself, evaluated before its schedule.
-            None if checkpoint.cron.is_none() && checkpoint.assignment_id.is_none() => From::Beginning,
+            None if checkpoint.cron.is_none() && checkpoint.assignment_id.is_none() => {
+                From::Beginning
+            }
             None => From::Time(timestamp),
         }
     }
 
     pub fn newest(newest: Newest) -> Self {
-        let Newest { epoch, nonce, timestamp, assignment_id } = newest;
-        From::Element { epoch, nonce, timestamp, assignment_id: Some(assignment_id) }
+        let Newest {
+            epoch,
+            nonce,
+            timestamp,
+            assignment_id,
+        } = newest;
+        From::Element {
+            epoch,
+            nonce,
+            timestamp,
+            assignment_id: Some(assignment_id),
+        }
     }
 }
 
@@ -91,18 +112,45 @@ pub(crate) struct Pager {
 }
 
 impl Pager {
-    pub fn new(upstream: Arc<Inner>, process: Arc<Process>, from: From, to: To, page_size: u32) -> Self {
+    pub fn new(
+        upstream: Arc<Inner>,
+        process: Arc<Process>,
+        from: From,
+        to: To,
+        page_size: u32,
+    ) -> Self {
         let limit = page_size.max(LIMIT_MIN);
         let mut seen: [HashMap<_, _>; 2] = Default::default();
         let mut last = None;
-        if let From::Element { epoch, nonce, timestamp, assignment_id } = &from {
-            last = Some(Last { epoch: *epoch, nonce: *nonce, timestamp: *timestamp });
+        if let From::Element {
+            epoch,
+            nonce,
+            timestamp,
+            assignment_id,
+        } = &from
+        {
+            last = Some(Last {
+                epoch: *epoch,
+                nonce: *nonce,
+                timestamp: *timestamp,
+            });
             if let Some(id) = assignment_id {
                 seen[0].insert((*epoch, *nonce), id.clone());
             }
         }
         let limit_max = limit.saturating_mul(LIMIT_GROWTH_MAX);
-        Self { upstream, process, from, to, last, limit, limit_max, seen, failed: None, done: false }
+        Self {
+            upstream,
+            process,
+            from,
+            to,
+            last,
+            limit,
+            limit_max,
+            seen,
+            failed: None,
+            done: false,
+        }
     }
 
     /// The next elements; `None` at the end.
@@ -127,15 +175,18 @@ impl Pager {
                 }
                 Err(failure) => {
                     self.done = true;
-                    let text = format!("Encountered Error fetching scheduled messages from Scheduler Unit: {failure}");
+                    let text = format!(
+                        "Encountered Error fetching scheduled messages from Scheduler Unit: {failure}"
+                    );
                     return Err(Error::Upstream(text));
                 }
             };
             let full = page.edges >= self.limit as usize;
-            if let Some(mismatch) = page.broken {
+            let new = self.take_new(page.nodes);
+            // The broken element stands behind all that were taken; a fault among those comes first.
+            if let (None, Some(mismatch)) = (&self.failed, page.broken) {
                 self.failed = Some(self.fault(&mismatch));
             }
-            let new = self.take_new(page.nodes);
             self.upstream.index.add(&self.process.id, &new);
             if !new.is_empty() {
                 // A full page may be the last whatever the scheduler says: only asking again tells.
@@ -145,10 +196,11 @@ impl Pager {
             if self.failed.is_some() {
                 continue;
             }
-            if !full {
+            if page.edges == 0 || (!full && !page.has_next) {
                 self.done = true;
             } else if self.limit >= self.limit_max {
-                self.failed = Some(self.fault(&format!("{} elements, none of them new", page.edges)));
+                self.failed =
+                    Some(self.fault(&format!("{} elements, none of them new", page.edges)));
             } else {
                 self.limit = self.limit.saturating_mul(2).min(self.limit_max);
             }
@@ -193,13 +245,16 @@ impl Pager {
             match self.check(&node, &seen) {
                 Ok(true) => {
                     let a = &node.assignment;
-                    self.last = Some(Last { epoch: a.epoch, nonce: a.nonce, timestamp: a.timestamp });
+                    self.last = Some(Last {
+                        epoch: a.epoch,
+                        nonce: a.nonce,
+                        timestamp: a.timestamp,
+                    });
                     seen.insert((a.epoch, a.nonce), a.id.clone());
                     new.push(node);
                 }
                 Ok(false) => {}
                 Err(what) => {
-                    // A broken element further down the page is further away than this.
                     self.failed = Some(self.fault(&what));
                     break;
                 }
@@ -216,27 +271,51 @@ impl Pager {
     fn check(&self, node: &Node, page: &HashMap<(u64, u64), String>) -> Result<bool, String> {
         let a = &node.assignment;
         if a.process != self.process.id {
-            return Err(format!("assignment {} (nonce {}) names process {}", a.id, a.nonce, a.process));
+            return Err(format!(
+                "assignment {} (nonce {}) names process {}",
+                a.id, a.nonce, a.process
+            ));
         }
         let key = (a.epoch, a.nonce);
         let Some(last) = &self.last else {
             let begins = !matches!(self.from, From::Beginning) || a.epoch > 0 || a.nonce == 0;
-            return if begins { Ok(true) } else { Err(format!("expected nonce 0 first, found nonce {}", a.nonce)) };
+            return if begins {
+                Ok(true)
+            } else {
+                Err(format!("expected nonce 0 first, found nonce {}", a.nonce))
+            };
         };
         if key <= (last.epoch, last.nonce) {
-            return match [page, &self.seen[0], &self.seen[1]].into_iter().find_map(|seen| seen.get(&key)) {
+            return match [page, &self.seen[0], &self.seen[1]]
+                .into_iter()
+                .find_map(|seen| seen.get(&key))
+            {
                 Some(id) if *id == a.id => Ok(false),
-                Some(id) => Err(format!("nonce {} is assignment {} now, and was {id}", a.nonce, a.id)),
+                Some(id) => Err(format!(
+                    "nonce {} is assignment {} now, and was {id}",
+                    a.nonce, a.id
+                )),
                 // Paging by time gives what shares the last millisecond again; longer ago than that it is disorder.
                 None if a.timestamp <= last.timestamp => Ok(false),
-                None => Err(format!("nonce {} stands after nonce {}", a.nonce, last.nonce)),
+                None => Err(format!(
+                    "nonce {} stands after nonce {}",
+                    a.nonce, last.nonce
+                )),
             };
         }
         if a.epoch == last.epoch && a.nonce != last.nonce + 1 {
-            return Err(format!("expected nonce {} after nonce {}, found nonce {}", last.nonce + 1, last.nonce, a.nonce));
+            return Err(format!(
+                "expected nonce {} after nonce {}, found nonce {}",
+                last.nonce + 1,
+                last.nonce,
+                a.nonce
+            ));
         }
         if a.timestamp < last.timestamp {
-            let why = format!("nonce {} has timestamp {}, before {} of nonce {}", a.nonce, a.timestamp, last.timestamp, last.nonce);
+            let why = format!(
+                "nonce {} has timestamp {}, before {} of nonce {}",
+                a.nonce, a.timestamp, last.timestamp, last.nonce
+            );
             return Err(why);
         }
         Ok(true)

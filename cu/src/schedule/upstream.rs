@@ -60,7 +60,10 @@ impl Upstream {
     /// # Errors
     /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS.
     pub fn new(settings: &UnitSettings) -> Result<Self, Error> {
-        let http = Arc::new(Http::new(settings.upstream_timeout, settings.upstream_json_max_bytes)?);
+        let http = Arc::new(Http::new(
+            settings.upstream_timeout,
+            settings.upstream_json_max_bytes,
+        )?);
         let gateway = Arc::new(Gateway::new(settings, http.clone())?);
         let locator = Locator::new(settings, http.clone(), gateway.clone())?;
         Ok(Self(Arc::new(Inner {
@@ -68,7 +71,9 @@ impl Upstream {
             gateway,
             index: Index::default(),
             page_size: settings.page_size,
-            item_max: settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes),
+            item_max: settings
+                .upstream_json_max_bytes
+                .min(settings.upstream_data_max_bytes),
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
@@ -104,13 +109,22 @@ impl Upstream {
         ids::check("Module tag", id).map_err(|e| Error::Unprocessable(e.to_string()))?;
         let (gateway, module) = (self.0.gateway.clone(), id.clone());
         let load = || async move {
-            let without = Without { signature: true, anchor: true, tags: false };
+            let without = Without {
+                signature: true,
+                anchor: true,
+                tags: false,
+            };
             let found = gateway.transaction(&module, without).await?;
-            let found = found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{module}'")))?;
+            let found = found.ok_or_else(|| {
+                Error::Upstream(format!("Gateway returned no transaction for '{module}'"))
+            })?;
             Ok((Arc::new(found), FOREVER))
         };
         let module = self.0.modules.get_or_load(id, load).await?;
-        self.0.admission.admit(process, id, module.owner.clone(), module.tags.clone()).map(Arc::new)
+        self.0
+            .admission
+            .admit(process, id, module.owner.clone(), module.tags.clone())
+            .map(Arc::new)
     }
 
     /// The module's bytes, from the disk cache or the gateway. They are not checked to be a module.
@@ -135,26 +149,36 @@ impl Upstream {
             return inner.boot_position(process).await;
         }
         if let Some(place) = inner.index.find(&process.id, uid) {
-            return Ok(known(place, uid));
+            return Ok(known(place));
         }
         if let Some(nonce) = as_nonce(uid) {
             return inner.position_of_nonce(process, nonce).await;
         }
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!("Error Encountered when loading message from Scheduler Unit: {why}"))
+            Error::Upstream(format!(
+                "Error Encountered when loading message from Scheduler Unit: {why}"
+            ))
         };
         let mut url = http::join(&process.scheduler, &[uid]);
         url.query_pairs_mut().append_pair("process-id", &process.id);
         let path = url.path().to_owned();
         let refusal = match inner.ask_scheduler(process, url).await {
-            Ok(answer) => match read_position(&answer, &process.id, uid).map_err(|e| fail(&format!("{path}: {e}")))? {
+            Ok(answer) => match read_position(&answer, &process.id, uid)
+                .map_err(|e| fail(&format!("{path}: {e}")))?
+            {
                 Found::Here(position) => return Ok(position),
-                Found::Elsewhere(other) => format!("message {uid} is in the schedule of process {other}, not of {}", process.id),
+                Found::Elsewhere(other) => format!(
+                    "message {uid} is in the schedule of process {other}, not of {}",
+                    process.id
+                ),
             },
             Err(failure) if failure.is_refusal() => failure.to_string(),
             Err(failure) => return Err(fail(&failure)),
         };
-        let from = inner.index.newest(&process.id).map_or(From::Beginning, From::newest);
+        let from = inner
+            .index
+            .newest(&process.id)
+            .map_or(From::Beginning, From::newest);
         match inner.search(process, uid, from).await {
             Ok(Some(position)) => Ok(position),
             _ => Err(fail(&refusal)),
@@ -165,9 +189,14 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error::Upstream`]: the schedule cannot be read.
-    pub async fn find_in_schedule(&self, process: &Process, uid: &str, after: &Start) -> Result<Option<Position>, Error> {
+    pub async fn find_in_schedule(
+        &self,
+        process: &Process,
+        uid: &str,
+        after: &Start,
+    ) -> Result<Option<Position>, Error> {
         if let Some(place) = self.0.index.find(&process.id, uid) {
-            return Ok(Some(known(place, uid)));
+            return Ok(Some(known(place)));
         }
         self.0.search(process, uid, From::start(after)).await
     }
@@ -178,14 +207,20 @@ impl Upstream {
     /// [`Error::Upstream`]: out of reach, or an answer that makes no sense.
     pub async fn latest(&self, process: &Process) -> Result<Position, Error> {
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!("Error Encountered when loading latest message from Scheduler Unit: {why}"))
+            Error::Upstream(format!(
+                "Error Encountered when loading latest message from Scheduler Unit: {why}"
+            ))
         };
         let url = http::join(&process.scheduler, &[&process.id, "latest"]);
         let path = url.path().to_owned();
         match self.0.ask_scheduler(process, url).await {
-            Ok(answer) => match read_position(&answer, &process.id, "").map_err(|e| fail(&format!("{path}: {e}")))? {
+            Ok(answer) => match read_position(&answer, &process.id, "")
+                .map_err(|e| fail(&format!("{path}: {e}")))?
+            {
                 Found::Here(position) => Ok(position),
-                Found::Elsewhere(other) => Err(fail(&format!("{path}: it belongs to process {other}"))),
+                Found::Elsewhere(other) => {
+                    Err(fail(&format!("{path}: it belongs to process {other}")))
+                }
             },
             // Schedulers say so while a process has no message besides itself.
             Err(failure) if failure.is_refusal() => self.0.boot_position(process).await,
@@ -223,12 +258,19 @@ impl Inner {
     async fn load_process(&self, id: &str) -> Result<(Arc<Process>, Duration), Error> {
         let (scheduler, holds) = self.locator.scheduler(id).await?;
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!("Error Encountered when loading process from Scheduler Unit: {why}"))
+            Error::Upstream(format!(
+                "Error Encountered when loading process from Scheduler Unit: {why}"
+            ))
         };
         let url = http::join(&scheduler, &["processes", id]);
         let path = url.path().to_owned();
-        let answer = self.http.get_json(url).await.map_err(|failure| fail(&failure))?;
-        let process = Process::read(&answer, id, scheduler).map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
+        let answer = self
+            .http
+            .get_json(url)
+            .await
+            .map_err(|failure| fail(&failure))?;
+        let process = Process::read(&answer, id, scheduler)
+            .map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
         Ok((Arc::new(process.verified()?), holds))
     }
 
@@ -237,24 +279,40 @@ impl Inner {
         url.query_pairs_mut().append_pair("process-id", &process.id);
         let path = url.path().to_owned();
         let fail = |why: &dyn std::fmt::Display| {
-            let text = format!("Error Encountered when loading timestamp for process from Scheduler Unit: {why}");
+            let text = format!(
+                "Error Encountered when loading timestamp for process from Scheduler Unit: {why}"
+            );
             Error::Upstream(text)
         };
-        let answer = self.ask_scheduler(process, url).await.map_err(|failure| fail(&failure))?;
+        let answer = self
+            .ask_scheduler(process, url)
+            .await
+            .map_err(|failure| fail(&failure))?;
         let root = At::root(&answer);
-        let read = || Ok((root.member("timestamp").whole()?, root.member("block_height").whole()?));
+        let read = || {
+            Ok((
+                root.member("timestamp").whole()?,
+                root.member("block_height").whole()?,
+            ))
+        };
         read().map_err(|mismatch: Mismatch| fail(&format!("{path}: {mismatch}")))
     }
 
     /// Where the process itself stands: at nonce 0 if its scheduler assigned it, else before its schedule.
     async fn boot_position(self: &Arc<Self>, process: &Process) -> Result<Position, Error> {
         if let Some(place) = self.index.find(&process.id, &process.id) {
-            return Ok(known(place, &process.id));
+            return Ok(known(place));
         }
         let mut pager = self.pager(process, From::Beginning, To::default(), 2);
-        let first = pager.next_page().await?.and_then(|nodes| nodes.into_iter().next());
+        let first = pager
+            .next_page()
+            .await?
+            .and_then(|nodes| nodes.into_iter().next());
         if let Some(first) = first.filter(Node::is_process) {
-            return Ok(Position { is_process: true, ..position(&first) });
+            return Ok(Position {
+                is_process: true,
+                ..position(&first)
+            });
         }
         Ok(Position {
             timestamp: process.timestamp,
@@ -265,8 +323,15 @@ impl Inner {
         })
     }
 
-    async fn position_of_nonce(self: &Arc<Self>, process: &Process, nonce: u64) -> Result<Position, Error> {
-        let to = To { nonce: Some(nonce), timestamp: None };
+    async fn position_of_nonce(
+        self: &Arc<Self>,
+        process: &Process,
+        nonce: u64,
+    ) -> Result<Position, Error> {
+        let to = To {
+            nonce: Some(nonce),
+            timestamp: None,
+        };
         let from = match nonce.checked_sub(1) {
             Some(before) => {
                 // Its scheduler pages by time if this is ignored; then the schedule is read from its beginning.
@@ -279,7 +344,9 @@ impl Inner {
                 let page = self.ask_scheduler(process, url.clone()).await;
                 let page = page.ok().and_then(|page| page::read_page(&page).ok());
                 let nodes = page.map(|page| page.nodes).unwrap_or_default();
-                let fits = |node: &&Node| node.assignment.nonce == nonce && node.assignment.process == process.id;
+                let fits = |node: &&Node| {
+                    node.assignment.nonce == nonce && node.assignment.process == process.id
+                };
                 if let Some(node) = nodes.iter().find(fits) {
                     return Ok(position(node));
                 }
@@ -298,14 +365,21 @@ impl Inner {
             }
         }
         let text = format!("no nonce {nonce} in the schedule of process {}", process.id);
-        Err(Error::Upstream(format!("Error Encountered when loading message from Scheduler Unit: {text}")))
+        Err(Error::Upstream(format!(
+            "Error Encountered when loading message from Scheduler Unit: {text}"
+        )))
     }
 
     fn pager(self: &Arc<Self>, process: &Process, from: From, to: To, page_size: u32) -> Pager {
         Pager::new(self.clone(), Arc::new(process.clone()), from, to, page_size)
     }
 
-    async fn search(self: &Arc<Self>, process: &Process, uid: &str, from: From) -> Result<Option<Position>, Error> {
+    async fn search(
+        self: &Arc<Self>,
+        process: &Process,
+        uid: &str,
+        from: From,
+    ) -> Result<Option<Position>, Error> {
         let begun = Instant::now();
         let mut pager = self.pager(process, from, To::default(), self.page_size);
         while let Some(nodes) = pager.next_page().await? {
@@ -332,7 +406,7 @@ fn position(node: &Node) -> Position {
     }
 }
 
-fn known(place: Place, uid: &str) -> Position {
+fn known(place: Place) -> Position {
     Position {
         timestamp: place.timestamp,
         nonce: Some(place.nonce),
@@ -360,7 +434,10 @@ fn read_position(answer: &Value, process: &str, uid: &str) -> Result<Found, Mism
     let root = At::root(answer);
     if root.member("edges").is_some() {
         let page = page::read_page(answer)?;
-        let node = page.nodes.iter().find(|node| node.assignment.id == uid || node.message_id() == uid);
+        let node = page
+            .nodes
+            .iter()
+            .find(|node| node.assignment.id == uid || node.message_id() == uid);
         let node = node.ok_or_else(|| root.member("edges").mismatch("a page with the message"))?;
         return Ok(if node.assignment.process == process {
             Found::Here(position(node))
@@ -378,7 +455,11 @@ fn read_position(answer: &Value, process: &str, uid: &str) -> Result<Found, Mism
             assignment_id: None,
             is_process: false,
         };
-        return Ok(if of == process { Found::Here(position) } else { Found::Elsewhere(of.to_owned()) });
+        return Ok(if of == process {
+            Found::Here(position)
+        } else {
+            Found::Elsewhere(of.to_owned())
+        });
     }
     let node = page::read_node(&root)?;
     Ok(if node.assignment.process == process {

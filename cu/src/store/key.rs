@@ -34,6 +34,8 @@ const CRON: u8 = 1;
 const FIXED_BYTES: usize = 8 + 8 + 1;
 /// Process ids are 43 characters; anything near this bound is not one.
 const ID_BYTES_MAX: usize = 1024;
+/// `Cron-Interval` tags are a few characters; the database takes keys of up to 64 KiB.
+const CRON_BYTES_MAX: usize = 16 << 10;
 
 impl Place {
     /// The part of a key that follows the process.
@@ -68,12 +70,7 @@ pub(super) fn process(id: &str) -> Result<Vec<u8>, Error> {
     let length = u16::try_from(id.len())
         .ok()
         .filter(|n| usize::from(*n) <= ID_BYTES_MAX)
-        .ok_or_else(|| {
-            Error::Invalid(format!(
-                "an id of {} bytes is longer than {ID_BYTES_MAX}",
-                id.len()
-            ))
-        })?;
+        .ok_or_else(|| Error::Invalid(format!("an id of {} bytes is longer than {ID_BYTES_MAX}", id.len())))?;
     let mut out = Vec::with_capacity(2 + id.len() + 64);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(id.as_bytes());
@@ -82,6 +79,9 @@ pub(super) fn process(id: &str) -> Result<Vec<u8>, Error> {
 
 /// Key of a row.
 pub(super) fn row(process_id: &str, place: &Place) -> Result<Vec<u8>, Error> {
+    if place.cron.as_ref().is_some_and(|cron| cron.len() > CRON_BYTES_MAX) {
+        return Err(Error::Invalid(format!("an interval of a cron is longer than {CRON_BYTES_MAX} bytes")));
+    }
     let mut key = process(process_id)?;
     key.extend_from_slice(&place.encode());
     Ok(key)
@@ -90,10 +90,7 @@ pub(super) fn row(process_id: &str, place: &Place) -> Result<Vec<u8>, Error> {
 /// Key of anything else that a process knows by a text: a message id, a deduplication key.
 pub(super) fn named(process_id: &str, name: &str) -> Result<Vec<u8>, Error> {
     if name.len() > ID_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "an id of {} bytes is longer than {ID_BYTES_MAX}",
-            name.len()
-        )));
+        return Err(Error::Invalid(format!("an id of {} bytes is longer than {ID_BYTES_MAX}", name.len())));
     }
     let mut key = process(process_id)?;
     key.extend_from_slice(name.as_bytes());
@@ -102,6 +99,9 @@ pub(super) fn named(process_id: &str, name: &str) -> Result<Vec<u8>, Error> {
 
 impl PlacePrefix {
     fn write(&self, process_id: &str) -> Result<Vec<u8>, Error> {
+        if self.cron.as_ref().is_some_and(|cron| cron.len() > CRON_BYTES_MAX) {
+            return Err(Error::Invalid(format!("a cron longer than {CRON_BYTES_MAX} bytes is in no cursor")));
+        }
         let mut key = process(process_id)?;
         key.extend_from_slice(&self.timestamp.to_be_bytes());
         if let Some(ordinate) = self.ordinate {
@@ -152,11 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn place(timestamp: u64, ordinate: u64, cron: Option<&str>) -> Place {
-        Place {
-            timestamp,
-            ordinate,
-            cron: cron.map(str::to_owned),
-        }
+        Place { timestamp, ordinate, cron: cron.map(str::to_owned) }
     }
 
     #[test]
@@ -166,29 +162,15 @@ mod tests {
 
     #[test]
     fn a_scheduled_message_sorts_before_the_crons_that_inherit_its_ordinate() {
-        assert!(
-            row("p", &place(5, 9, None)).unwrap()
-                < row("p", &place(5, 9, Some("0-1-hour"))).unwrap()
-        );
-        assert!(
-            row("p", &place(5, 9, Some("0-1-hour"))).unwrap()
-                < row("p", &place(6, 9, None)).unwrap()
-        );
+        assert!(row("p", &place(5, 9, None)).unwrap() < row("p", &place(5, 9, Some("0-1-hour"))).unwrap());
+        assert!(row("p", &place(5, 9, Some("0-1-hour"))).unwrap() < row("p", &place(6, 9, None)).unwrap());
     }
 
     #[test]
     fn a_bare_timestamp_from_includes_it_and_a_cursor_excludes_itself() {
         let key = row("p", &place(5, 9, None)).unwrap();
-        let bare = PlacePrefix {
-            timestamp: 5,
-            ordinate: None,
-            cron: None,
-        };
-        let exact = PlacePrefix {
-            timestamp: 5,
-            ordinate: Some(9),
-            cron: None,
-        };
+        let bare = PlacePrefix { timestamp: 5, ordinate: None, cron: None };
+        let exact = PlacePrefix { timestamp: 5, ordinate: Some(9), cron: None };
         assert!(bare.lower("p").unwrap() <= key && key < bare.upper("p").unwrap());
         assert!(key < exact.lower("p").unwrap() && key < exact.upper("p").unwrap());
     }
@@ -196,50 +178,20 @@ mod tests {
     #[test]
     fn an_upper_cursor_of_a_scheduled_message_leaves_its_crons_out() {
         let cron = row("p", &place(5, 9, Some("0-1-hour"))).unwrap();
-        assert!(
-            cron >= PlacePrefix {
-                timestamp: 5,
-                ordinate: Some(9),
-                cron: None
-            }
-            .upper("p")
-            .unwrap()
-        );
-        assert!(
-            cron < PlacePrefix {
-                timestamp: 5,
-                ordinate: None,
-                cron: None
-            }
-            .upper("p")
-            .unwrap()
-        );
+        assert!(cron >= PlacePrefix { timestamp: 5, ordinate: Some(9), cron: None }.upper("p").unwrap());
+        assert!(cron < PlacePrefix { timestamp: 5, ordinate: None, cron: None }.upper("p").unwrap());
     }
 
     #[test]
     fn the_last_timestamp_there_is_has_an_upper_bound() {
         let key = row("p", &place(u64::MAX, u64::MAX, Some("zz"))).unwrap();
-        assert!(
-            key < PlacePrefix {
-                timestamp: u64::MAX,
-                ordinate: None,
-                cron: None
-            }
-            .upper("p")
-            .unwrap()
-        );
+        assert!(key < PlacePrefix { timestamp: u64::MAX, ordinate: None, cron: None }.upper("p").unwrap());
     }
 
     #[test]
     fn ids_that_are_too_long_are_refused() {
-        assert!(matches!(
-            process(&"x".repeat(70_000)),
-            Err(Error::Invalid(_))
-        ));
-        assert!(matches!(
-            named("p", &"x".repeat(70_000)),
-            Err(Error::Invalid(_))
-        ));
+        assert!(matches!(process(&"x".repeat(70_000)), Err(Error::Invalid(_))));
+        assert!(matches!(named("p", &"x".repeat(70_000)), Err(Error::Invalid(_))));
     }
 
     prop_compose! {

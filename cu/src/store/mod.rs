@@ -61,15 +61,20 @@ pub enum Known {
 /// A scheduled message that the protocol skips.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate<'a> {
+    /// Where it stands.
     pub place: &'a Place,
+    /// Id of its data item.
     pub message_id: Option<&'a str>,
+    /// Id of its assignment.
     pub assignment_id: Option<&'a str>,
 }
 
 /// The first time something was scheduled on a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// The schedule's epoch.
     pub epoch: u64,
+    /// Its slot.
     pub nonce: u64,
 }
 
@@ -82,27 +87,22 @@ impl Store {
     /// # Errors
     /// `Internal`, naming the directory: not writable, in use by another process, damaged, or of another version.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let fail =
-            |what: String| Error::Internal(format!("results store in {}: {what}", path.display()));
-        std::fs::create_dir_all(path)
-            .map_err(|e| fail(format!("cannot make the directory: {e}")))?;
-        let database = Database::builder(path)
-            .cache_size(BLOCK_CACHE_BYTES)
-            .worker_threads(MAINTENANCE_THREADS)
-            .open()
-            .map_err(|e| match e {
-                fjall::Error::Locked => fail("another process uses it".into()),
-                fjall::Error::InvalidVersion(found) => fail(format!(
-                    "its files are of another version ({}); move it away to begin a new one",
-                    found.map_or_else(|| "unknown".to_owned(), |v| v.to_string())
-                )),
-                other => fail(other.to_string()),
-            })?;
+        let fail = |what: String| Error::Internal(format!("results store in {}: {what}", path.display()));
+        std::fs::create_dir_all(path).map_err(|e| fail(format!("cannot make the directory: {e}")))?;
+        let database =
+            Database::builder(path).cache_size(BLOCK_CACHE_BYTES).worker_threads(MAINTENANCE_THREADS).open().map_err(
+                |e| match e {
+                    fjall::Error::Locked => fail("another process uses it".into()),
+                    fjall::Error::InvalidVersion(found) => fail(format!(
+                        "its files are of another version ({}); move it away to begin a new one",
+                        found.map_or_else(|| "unknown".to_owned(), |v| v.to_string())
+                    )),
+                    other => fail(other.to_string()),
+                },
+            )?;
         let keyspace = |name: &str| {
             let options = || KeyspaceCreateOptions::default().expect_point_read_hits(false);
-            database
-                .keyspace(name, options)
-                .map_err(|e| fail(format!("keyspace {name}: {e}")))
+            database.keyspace(name, options).map_err(|e| fail(format!("keyspace {name}: {e}")))
         };
         let meta = keyspace("meta")?;
         let found = meta.get("version").map_err(|e| fail(e.to_string()))?;
@@ -115,11 +115,8 @@ impl Store {
                 )));
             }
             None => {
-                meta.insert("version", VERSION)
-                    .map_err(|e| fail(e.to_string()))?;
-                database
-                    .persist(PersistMode::SyncAll)
-                    .map_err(|e| fail(e.to_string()))?;
+                meta.insert("version", VERSION).map_err(|e| fail(e.to_string()))?;
+                database.persist(PersistMode::SyncAll).map_err(|e| fail(e.to_string()))?;
             }
         }
         let rows = keyspace("results")?;
@@ -145,13 +142,8 @@ impl Store {
     /// # Errors
     /// `Internal`: the store cannot be read, or what is there is not a row.
     pub fn row(&self, process_id: &str, place: &Place) -> Result<Option<Row>, Error> {
-        let found = self
-            .rows
-            .get(key::row(process_id, place)?)
-            .map_err(|e| self.fail(&e))?;
-        found
-            .map(|bytes| self.decode(process_id, place.clone(), &bytes))
-            .transpose()
+        let found = self.rows.get(key::row(process_id, place)?).map_err(|e| self.fail(&e))?;
+        found.map(|bytes| self.decode(process_id, place.clone(), &bytes)).transpose()
     }
 
     /// What a message id or assignment id stands for on a process, as far as it was evaluated here.
@@ -159,20 +151,14 @@ impl Store {
     /// # Errors
     /// As [`Store::row`].
     pub fn named(&self, process_id: &str, id: &str) -> Result<Option<Known>, Error> {
-        let Some(bytes) = self
-            .names
-            .get(key::named(process_id, id)?)
-            .map_err(|e| self.fail(&e))?
-        else {
+        let Some(bytes) = self.names.get(key::named(process_id, id)?).map_err(|e| self.fail(&e))? else {
             return Ok(None);
         };
-        let entry = bytes
-            .split_first()
-            .and_then(|(kind, place)| Some((*kind, Place::decode(place)?)));
+        let entry = bytes.split_first().and_then(|(kind, place)| Some((*kind, Place::decode(place)?)));
         match entry {
-            Some((NAME_EVALUATED, place)) => Ok(self
-                .row(process_id, &place)?
-                .map(|row| Known::Evaluated(Box::new(row)))),
+            Some((NAME_EVALUATED, place)) => {
+                Ok(self.row(process_id, &place)?.map(|row| Known::Evaluated(Box::new(row))))
+            }
             Some((NAME_SKIPPED, place)) => Ok(Some(Known::Skipped(place))),
             _ => Err(self.damaged(process_id, id)),
         }
@@ -185,13 +171,8 @@ impl Store {
     /// `Internal`: the store cannot be written. Nothing of the row is kept then.
     pub fn save(&self, process_id: &str, row: &Row, key: Option<&str>) -> Result<Saved, Error> {
         if let Some(kept) = self.row(process_id, &row.place)? {
-            let same =
-                kept.outcome == row.outcome && text_of(&kept.outcome) == text_of(&row.outcome);
-            return Ok(if same {
-                Saved::Same
-            } else {
-                Saved::Differs(Box::new(kept))
-            });
+            let same = kept.outcome == row.outcome && text_of(&kept.outcome) == text_of(&row.outcome);
+            return Ok(if same { Saved::Same } else { Saved::Differs(Box::new(kept)) });
         }
         let mut batch = self.database.batch();
         batch.insert(&self.rows, key::row(process_id, &row.place)?, row.encode());
@@ -221,19 +202,12 @@ impl Store {
     /// # Errors
     /// As [`Store::row`].
     pub fn seen(&self, process_id: &str, key: &str) -> Result<Option<Seen>, Error> {
-        let Some(bytes) = self
-            .seen
-            .get(key::named(process_id, key)?)
-            .map_err(|e| self.fail(&e))?
-        else {
+        let Some(bytes) = self.seen.get(key::named(process_id, key)?).map_err(|e| self.fail(&e))? else {
             return Ok(None);
         };
         let seen = bytes.split_first_chunk::<8>().and_then(|(epoch, rest)| {
             let nonce = rest.try_into().ok()?;
-            Some(Seen {
-                epoch: u64::from_be_bytes(*epoch),
-                nonce: u64::from_be_bytes(nonce),
-            })
+            Some(Seen { epoch: u64::from_be_bytes(*epoch), nonce: u64::from_be_bytes(nonce) })
         });
         seen.map(Some).ok_or_else(|| self.damaged(process_id, key))
     }
@@ -245,11 +219,7 @@ impl Store {
     pub fn see(&self, process_id: &str, key: &str, at: Seen) -> Result<(), Error> {
         let mut batch = self.database.batch();
         self.note(&mut batch, process_id, key, at)?;
-        if batch.is_empty() {
-            Ok(())
-        } else {
-            self.commit(batch)
-        }
+        if batch.is_empty() { Ok(()) } else { self.commit(batch) }
     }
 
     /// Puts what was committed onto the disk itself; a commit alone survives the death of this process, not that of
@@ -259,9 +229,7 @@ impl Store {
     /// `Internal`: the disk refused.
     pub fn sync(&self) -> Result<(), Error> {
         if self.unsynced.swap(false, Ordering::AcqRel) {
-            self.database
-                .persist(PersistMode::SyncData)
-                .map_err(|e| self.fail(&e))?;
+            self.database.persist(PersistMode::SyncData).map_err(|e| self.fail(&e))?;
         }
         Ok(())
     }
@@ -285,13 +253,7 @@ impl Store {
         Ok(())
     }
 
-    fn note(
-        &self,
-        batch: &mut fjall::OwnedWriteBatch,
-        process_id: &str,
-        key: &str,
-        at: Seen,
-    ) -> Result<(), Error> {
+    fn note(&self, batch: &mut fjall::OwnedWriteBatch, process_id: &str, key: &str, at: Seen) -> Result<(), Error> {
         match self.seen(process_id, key)? {
             Some(known) if known.epoch != at.epoch || known.nonce <= at.nonce => {}
             _ => {
@@ -328,8 +290,7 @@ impl Store {
 
 /// Byte-for-byte comparison: equal values may still differ in the order of their keys.
 fn text_of(outcome: &Outcome) -> Vec<u8> {
-    serde_json::to_vec(&row::outcome_to_json(outcome))
-        .expect("a JSON value with text keys always serialises")
+    serde_json::to_vec(&row::Members::of(outcome)).expect("a JSON value with text keys always serialises")
 }
 
 #[cfg(test)]

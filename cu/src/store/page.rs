@@ -47,10 +47,7 @@ impl Store {
             Some(to) => to.upper(process_id)?,
             None => key::process_end(process_id)?,
         };
-        let mut page = Rows {
-            rows: Vec::new(),
-            has_next: false,
-        };
+        let mut page = Rows { rows: Vec::new(), has_next: false };
         if lower >= upper {
             return Ok(page);
         }
@@ -58,11 +55,7 @@ impl Store {
         let range = (Bound::Included(lower), Bound::Excluded(upper));
         let mut found = self.rows.range::<Vec<u8>, _>(range);
         let mut bytes = 0;
-        while let Some(guard) = if query.descending {
-            found.next_back()
-        } else {
-            found.next()
-        } {
+        while let Some(guard) = if query.descending { found.next_back() } else { found.next() } {
             let (key, value) = guard.into_inner().map_err(|e| self.fail(&e))?;
             let place = key.get(prefix_bytes..).and_then(Place::decode);
             let place = place.ok_or_else(|| self.damaged(process_id, "a key"))?;
@@ -73,9 +66,7 @@ impl Store {
             if row::is_hidden(&row.outcome) {
                 continue;
             }
-            if page.rows.len() as u64 >= query.limit
-                || (bytes > 0 && bytes + value.len() > PAGE_BYTES_MAX)
-            {
+            if page.rows.len() as u64 >= query.limit || (bytes > 0 && bytes + value.len() > PAGE_BYTES_MAX) {
                 page.has_next = true;
                 break;
             }
@@ -90,16 +81,8 @@ impl Store {
     /// # Errors
     /// `Internal`: the store cannot be read.
     pub fn has_after(&self, process_id: &str, timestamp: u64) -> Result<bool, Error> {
-        let lower = PlacePrefix {
-            timestamp,
-            ordinate: None,
-            cron: None,
-        }
-        .upper(process_id)?;
-        let range = (
-            Bound::Included(lower),
-            Bound::Excluded(key::process_end(process_id)?),
-        );
+        let lower = PlacePrefix { timestamp, ordinate: None, cron: None }.upper(process_id)?;
+        let range = (Bound::Included(lower), Bound::Excluded(key::process_end(process_id)?));
         match self.rows.range::<Vec<u8>, _>(range).next() {
             Some(guard) => guard.key().map(|_| true).map_err(|e| self.fail(&e)),
             None => Ok(false),

@@ -1,6 +1,7 @@
 //! One evaluation as it lies in the store.
 
-use lockstep_jit::Outcome;
+use lockstep_jit::{Outcome, json::is_truthy};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Place;
@@ -31,32 +32,79 @@ pub struct Row {
 /// Layout of a row's value. Bump when it changes; a store holds rows of one layout.
 const LAYOUT: u8 = 1;
 
-/// Levels of nesting up to which a stored value is decoded: decoding is recursive, and runs on threads whose stacks
-/// are at least 2 MiB.
-const DEPTH_MAX: usize = 1024;
+/// Levels of nesting up to which a stored value is decoded: the deepest that an engine gives, and the row around it.
+const DEPTH_MAX: usize = lockstep_jit::json::DEPTH_MAX + 8;
+/// Levels up to which it is decoded right here. Decoding recurses, with more than 500 bytes of stack a level, and here
+/// may be a thread of the runtime with 2 MiB.
+const DEPTH_HERE_MAX: usize = 128;
+
+/// A row's value as it is written. Absent members are left out; a member that is `null` is written as such.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignment_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deep_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    block_height: u64,
+    evaluated_at: u64,
+    output: Members<'a>,
+}
+
+/// An outcome as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Members<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignments: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spawns: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patches: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas_used: Option<u64>,
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn of(outcome: &'a Outcome) -> Self {
+        Self {
+            messages: outcome.messages.as_ref(),
+            assignments: outcome.assignments.as_ref(),
+            spawns: outcome.spawns.as_ref(),
+            output: outcome.output.as_ref(),
+            patches: outcome.patches.as_ref(),
+            error: outcome.error.as_ref(),
+            gas_used: outcome.gas_used,
+        }
+    }
+}
 
 impl Row {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut row = Map::new();
-        let mut put = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                row.insert(name.to_owned(), value);
-            }
+        let written = Written {
+            message_id: self.message_id.as_deref(),
+            assignment_id: self.assignment_id.as_deref(),
+            deep_hash: self.deep_hash.as_deref(),
+            nonce: self.nonce,
+            epoch: self.epoch,
+            block_height: self.block_height,
+            evaluated_at: self.evaluated_at,
+            output: Members::of(&self.outcome),
         };
-        put("messageId", self.message_id.clone().map(Value::from));
-        put("assignmentId", self.assignment_id.clone().map(Value::from));
-        put("deepHash", self.deep_hash.clone().map(Value::from));
-        put("nonce", self.nonce.map(Value::from));
-        put("epoch", self.epoch.map(Value::from));
-        put("blockHeight", Some(self.block_height.into()));
-        put("evaluatedAt", Some(self.evaluated_at.into()));
-        put(
-            "output",
-            Some(Value::Object(outcome_to_json(&self.outcome))),
-        );
         let mut bytes = vec![LAYOUT];
-        serde_json::to_writer(&mut bytes, &row)
-            .expect("a JSON value with text keys always serialises");
+        serde_json::to_writer(&mut bytes, &written).expect("a JSON value with text keys always serialises");
         bytes
     }
 
@@ -71,8 +119,7 @@ impl Row {
             Some(Value::String(s)) => Some(s),
             _ => None,
         };
-        let (message_id, assignment_id, deep_hash) =
-            (text("messageId"), text("assignmentId"), text("deepHash"));
+        let (message_id, assignment_id, deep_hash) = (text("messageId"), text("assignmentId"), text("deepHash"));
         let number = |name: &str| row.get(name).and_then(Value::as_u64);
         let (nonce, epoch) = (number("nonce"), number("epoch"));
         let (block_height, evaluated_at) = (number("blockHeight")?, number("evaluatedAt")?);
@@ -93,28 +140,6 @@ impl Row {
     }
 }
 
-/// Members that are absent stay absent; a member that is `null` stays `null`.
-pub(super) fn outcome_to_json(outcome: &Outcome) -> Map<String, Value> {
-    let mut out = Map::new();
-    let members = [
-        ("Messages", &outcome.messages),
-        ("Assignments", &outcome.assignments),
-        ("Spawns", &outcome.spawns),
-        ("Output", &outcome.output),
-        ("Patches", &outcome.patches),
-        ("Error", &outcome.error),
-    ];
-    for (name, value) in members {
-        if let Some(value) = value {
-            out.insert(name.to_owned(), value.clone());
-        }
-    }
-    if let Some(gas) = outcome.gas_used {
-        out.insert("GasUsed".to_owned(), gas.into());
-    }
-    out
-}
-
 fn outcome_from_json(mut json: Map<String, Value>) -> Option<Outcome> {
     let gas_used = match json.remove("GasUsed") {
         None => None,
@@ -132,12 +157,19 @@ fn outcome_from_json(mut json: Map<String, Value>) -> Option<Outcome> {
 }
 
 fn parse_object(json: &[u8]) -> Option<Map<String, Value>> {
-    if nesting(json) > DEPTH_MAX {
-        return None;
+    let parse = || {
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        parser.disable_recursion_limit();
+        serde::Deserialize::deserialize(&mut parser).ok()
+    };
+    match nesting(json) {
+        0..=DEPTH_HERE_MAX => parse(),
+        ..=DEPTH_MAX => std::thread::scope(|scope| {
+            let roomy = std::thread::Builder::new().stack_size(lockstep_jit::STACK_BYTES);
+            roomy.spawn_scoped(scope, parse).ok()?.join().ok()?
+        }),
+        _ => None,
     }
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    parser.disable_recursion_limit();
-    serde::Deserialize::deserialize(&mut parser).ok()
 }
 
 /// Deepest nesting of brackets outside strings.
@@ -162,12 +194,7 @@ fn nesting(json: &[u8]) -> usize {
 
 /// The rule by which `/results` and `/cron` hide a row: an `Error` that JavaScript calls true.
 pub(super) fn is_hidden(outcome: &Outcome) -> bool {
-    match &outcome.error {
-        None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(_) => true,
-    }
+    outcome.error.as_ref().is_some_and(is_truthy)
 }
 
 #[cfg(test)]
@@ -177,11 +204,7 @@ mod tests {
 
     fn row(outcome: Outcome) -> Row {
         Row {
-            place: Place {
-                timestamp: 7,
-                ordinate: 3,
-                cron: None,
-            },
+            place: Place { timestamp: 7, ordinate: 3, cron: None },
             message_id: Some("m".into()),
             assignment_id: None,
             deep_hash: Some("d".into()),
@@ -197,11 +220,7 @@ mod tests {
     fn rows_survive_encoding_with_absent_and_null_members_told_apart() {
         for outcome in [
             Outcome::default(),
-            Outcome {
-                output: Some(Value::Null),
-                error: Some(json!({})),
-                ..Outcome::default()
-            },
+            Outcome { output: Some(Value::Null), error: Some(json!({})), ..Outcome::default() },
             Outcome {
                 messages: Some(json!([{"Target": "t", "Tags": []}])),
                 assignments: Some(json!([])),
@@ -220,59 +239,38 @@ mod tests {
     #[test]
     fn key_order_of_an_output_is_kept() {
         let text = r#"{"z":1,"a":{"y":[],"b":0}}"#;
-        let row = row(Outcome {
-            output: Some(serde_json::from_str(text).unwrap()),
-            ..Outcome::default()
-        });
+        let row = row(Outcome { output: Some(serde_json::from_str(text).unwrap()), ..Outcome::default() });
         let back = Row::decode(row.place.clone(), &row.encode()).unwrap();
-        assert_eq!(
-            serde_json::to_string(&back.outcome.output.unwrap()).unwrap(),
-            text
-        );
+        assert_eq!(serde_json::to_string(&back.outcome.output.unwrap()).unwrap(), text);
     }
 
     #[test]
-    fn deep_outputs_are_read_back() {
-        let mut deep = json!(1);
-        for _ in 0..500 {
-            deep = json!([deep]);
-        }
-        let row = row(Outcome {
-            output: Some(deep),
-            ..Outcome::default()
-        });
-        assert_eq!(Row::decode(row.place.clone(), &row.encode()), Some(row));
+    fn the_deepest_output_an_engine_gives_is_read_back_on_a_small_stack() {
+        let open = "[{\"a\":".repeat(lockstep_jit::json::DEPTH_MAX / 2);
+        let text = format!("{open}1{}", "}]".repeat(lockstep_jit::json::DEPTH_MAX / 2));
+        let deep = lockstep_jit::json::parse(&text).unwrap();
+        let row = row(Outcome { output: Some(deep), ..Outcome::default() });
+        let bytes = row.encode();
+        let place = row.place.clone();
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let read = small.spawn(move || Row::decode(place, &bytes).map(|row| row.clone().encode())).unwrap().join().unwrap();
+        assert_eq!(read, Some(row.encode()));
     }
 
     #[test]
     fn bytes_that_are_no_row_are_refused_not_guessed() {
-        let place = Place {
-            timestamp: 7,
-            ordinate: 3,
-            cron: None,
-        };
+        let place = Place { timestamp: 7, ordinate: 3, cron: None };
         let good = row(Outcome::default()).encode();
         let mut other_layout = good.clone();
         other_layout[0] = LAYOUT + 1;
-        for bytes in [
-            &[][..],
-            &good[..good.len() - 1],
-            &other_layout,
-            b"\x01[]",
-            b"\x01{}",
-        ] {
+        for bytes in [&[][..], &good[..good.len() - 1], &other_layout, b"\x01[]", b"\x01{}"] {
             assert_eq!(Row::decode(place.clone(), bytes), None);
         }
     }
 
     #[test]
     fn only_errors_that_javascript_calls_true_hide_a_row() {
-        let hidden = |error: Option<Value>| {
-            is_hidden(&Outcome {
-                error,
-                ..Outcome::default()
-            })
-        };
+        let hidden = |error: Option<Value>| is_hidden(&Outcome { error, ..Outcome::default() });
         for error in [json!({}), json!([]), json!("no"), json!(1), json!(true)] {
             assert!(hidden(Some(error)));
         }

@@ -64,47 +64,23 @@ impl World {
         change(&mut settings);
         let (network, engine) = (Arc::new(Network::default()), Counters::default());
         let unit = Self::start(&settings, &network, &engine).await;
-        Self {
-            network,
-            engine,
-            settings,
-            unit,
-            _dir: dir,
-        }
+        Self { network, engine, settings, unit, _dir: dir }
     }
 
     async fn start(settings: &UnitSettings, network: &Arc<Network>, engine: &Counters) -> Unit {
-        Unit::start(
-            settings.clone(),
-            Arc::clone(network) as _,
-            Arc::new(engine.clone()),
-        )
-        .await
-        .unwrap()
+        Unit::start(settings.clone(), Arc::clone(network) as _, Arc::new(engine.clone())).await.unwrap()
     }
 
     /// Another unit in the same directory, with an engine that has done nothing yet.
     pub async fn restart(self) -> Self {
-        let Self {
-            network,
-            settings,
-            unit,
-            _dir,
-            ..
-        } = self;
+        let Self { network, settings, unit, _dir, .. } = self;
         unit.shutdown().await;
         let store = Arc::downgrade(&unit.0.store);
         drop(unit);
         eventually(|| store.strong_count() == 0).await;
         let engine = Counters::default();
         let unit = Self::start(&settings, &network, &engine).await;
-        Self {
-            network,
-            engine,
-            settings,
-            unit,
-            _dir,
-        }
+        Self { network, engine, settings, unit, _dir }
     }
 
     pub async fn result(&self, pid: &str, uid: &str) -> Result<Outcome, Error> {
@@ -123,11 +99,7 @@ impl World {
         &self.unit.0.metrics
     }
 
-    pub fn spawn_result(
-        &self,
-        pid: &str,
-        uid: &str,
-    ) -> tokio::task::JoinHandle<Result<Outcome, Error>> {
+    pub fn spawn_result(&self, pid: &str, uid: &str) -> tokio::task::JoinHandle<Result<Outcome, Error>> {
         let (unit, pid, uid) = (self.unit.clone(), pid.to_owned(), uid.to_owned());
         tokio::spawn(async move {
             match unit.result(&pid, &uid, None).await? {
@@ -139,13 +111,7 @@ impl World {
 }
 
 pub(super) fn count_of(outcome: &Outcome) -> u64 {
-    outcome
-        .output
-        .as_ref()
-        .and_then(Value::as_str)
-        .unwrap()
-        .parse()
-        .unwrap()
+    outcome.output.as_ref().and_then(Value::as_str).unwrap().parse().unwrap()
 }
 
 pub(super) fn count_in(memory: &Option<Vec<u8>>) -> u64 {
@@ -162,10 +128,5 @@ pub(super) async fn eventually(happened: impl Fn() -> bool) {
 }
 
 pub(super) fn all() -> Range {
-    Range {
-        from: None,
-        to: None,
-        sort: Sort::Asc,
-        limit: 25,
-    }
+    Range { from: None, to: None, sort: Sort::Asc, limit: 25 }
 }

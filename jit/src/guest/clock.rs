@@ -13,9 +13,7 @@ pub struct Clock {
 impl Clock {
     /// A clock nobody has read yet.
     pub fn new() -> Self {
-        Self {
-            next_ms: CLOCK_START_MS,
-        }
+        Self { next_ms: CLOCK_START_MS }
     }
 
     /// Reads the clock, in milliseconds, and moves it on by one.
@@ -39,9 +37,6 @@ mod tests {
     #[test]
     fn a_reading_moves_the_clock_by_one_millisecond() {
         let mut clock = Clock::new();
-        assert_eq!(
-            [clock.tick(), clock.tick(), clock.next_ms],
-            [10_000, 10_001, 10_002]
-        );
+        assert_eq!([clock.tick(), clock.tick(), clock.next_ms], [10_000, 10_001, 10_002]);
     }
 }

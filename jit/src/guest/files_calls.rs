@@ -20,7 +20,10 @@ fn thrown(why: String) -> wasmtime::Error {
 }
 
 /// Runs an operation on the guest's files.
-fn on_files<T>(guest: &mut Guest<'_, '_>, operation: impl FnOnce(&mut Files, &mut Clock) -> FilesResult<T>) -> FilesResult<T> {
+fn on_files<T>(
+    guest: &mut Guest<'_, '_>,
+    operation: impl FnOnce(&mut Files, &mut Clock) -> FilesResult<T>,
+) -> FilesResult<T> {
     let host = guest.caller.data_mut();
     match &mut host.files {
         Some(files) => operation(files, &mut host.clock),

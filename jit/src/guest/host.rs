@@ -4,8 +4,8 @@
 use wasmtime::{AsContext, AsContextMut, Caller, Global, Memory, Table, TypedFunc};
 
 use super::{
-    environ::GuestEnv,
     clock::Clock,
+    environ::GuestEnv,
     files::{Files, Glue},
     text::JsString,
 };

@@ -51,46 +51,57 @@ pub struct Import {
 impl Import {
     /// The type as text: `(i32, i64) -> i32`.
     pub fn signature(&self) -> String {
-        signature(
-            self.params.iter().map(|kind| kind.name()),
-            self.results.iter().map(|kind| kind.name()),
-        )
+        signature(self.params.iter().map(|kind| kind.name()), self.results.iter().map(|kind| kind.name()))
     }
 }
 
 /// Writes a function type as text: `(i32, i64) -> i32`; no result is `()`.
-pub(crate) fn signature<'a>(
-    params: impl Iterator<Item = &'a str>,
-    results: impl Iterator<Item = &'a str>,
-) -> String {
+pub(crate) fn signature<'a>(params: impl Iterator<Item = &'a str>, results: impl Iterator<Item = &'a str>) -> String {
     let results: Vec<_> = results.collect();
-    let results = if results.len() == 1 {
-        results[0].to_owned()
-    } else {
-        format!("({})", results.join(", "))
-    };
+    let results = if results.len() == 1 { results[0].to_owned() } else { format!("({})", results.join(", ")) };
     format!("({}) -> {results}", params.collect::<Vec<_>>().join(", "))
 }
 
 /// Every function that `format` provides, under each module name it is offered by.
 pub fn provided(format: ModuleFormat) -> &'static [Import] {
     static TABLES: LazyLock<[Vec<Import>; 7]> = LazyLock::new(|| ModuleFormat::ALL.map(build));
-    let at = ModuleFormat::ALL
-        .iter()
-        .position(|f| *f == format)
-        .expect("ALL names every format");
+    let at = ModuleFormat::ALL.iter().position(|f| *f == format).expect("ALL names every format");
     &TABLES[at]
 }
 
 /// The alternatives that `format` provides for one import, by module and name: empty if nobody provides it.
-pub fn find(
-    format: ModuleFormat,
-    module: &str,
-    name: &str,
-) -> impl Iterator<Item = &'static Import> {
-    provided(format)
-        .iter()
-        .filter(move |import| import.module == module && import.name == name)
+pub fn find(format: ModuleFormat, module: &str, name: &str) -> impl Iterator<Item = &'static Import> {
+    provided(format).iter().filter(move |import| import.module == module && import.name == name)
+}
+
+/// What a module must export to live under `format`: functions, but for the memory and the table.
+pub fn needed_exports(format: ModuleFormat) -> &'static [&'static str] {
+    match format {
+        ModuleFormat::Emscripten => &["E", "F", "G", "H", "I", "M", "N", "O"],
+        ModuleFormat::Emscripten2 | ModuleFormat::Emscripten3 => &[
+            "memory",
+            "__indirect_function_table",
+            "__wasm_call_ctors",
+            "handle",
+            "main",
+            "emscripten_stack_init",
+            "emscripten_stack_get_end",
+            "stackSave",
+            "stackRestore",
+            "stackAlloc",
+        ],
+        _ => &[
+            "memory",
+            "__indirect_function_table",
+            "__wasm_call_ctors",
+            "handle",
+            "emscripten_stack_init",
+            "emscripten_stack_get_end",
+            "emscripten_stack_get_current",
+            "_emscripten_stack_restore",
+            "_emscripten_stack_alloc",
+        ],
+    }
 }
 
 type Row = (&'static str, &'static [ValKind], &'static [ValKind]);
@@ -110,32 +121,18 @@ fn build(format: ModuleFormat) -> Vec<Import> {
             ModuleFormat::Emscripten => unreachable!("handled above"),
             ModuleFormat::Emscripten2 => &[SHARED_32, V2_V3_32, V2],
             ModuleFormat::Emscripten3 => &[SHARED_32, V2_V3_32, V3_V4_32, V3],
-            ModuleFormat::Emscripten4 | ModuleFormat::EmscriptenMetering => {
-                &[SHARED_32, V3_V4_32, V4]
-            }
+            ModuleFormat::Emscripten4 | ModuleFormat::EmscriptenMetering => &[SHARED_32, V3_V4_32, V4],
             ModuleFormat::Wasm64 | ModuleFormat::Wasm64Metering => &[WASM64],
         };
         for &(name, params, results) in own.iter().copied().flatten() {
             for module in ["env", "wasi_snapshot_preview1"] {
-                table.push(Import {
-                    module,
-                    name,
-                    meaning: name,
-                    params,
-                    results,
-                });
+                table.push(Import { module, name, meaning: name, params, results });
             }
         }
     }
     // A module that brings its own metering is refused by the formats that meter at load, so those do not offer it.
     if !format.is_metered() {
-        let usegas = |params| Import {
-            module: "metering",
-            name: "usegas",
-            meaning: "usegas",
-            params,
-            results: &[],
-        };
+        let usegas = |params| Import { module: "metering", name: "usegas", meaning: "usegas", params, results: &[] };
         table.push(usegas(&[I]));
         if format.is_64() {
             table.push(usegas(&[J]));
@@ -255,10 +252,7 @@ const V2: &[Row] = &[
     ("system", &[I], &[I]),
 ];
 
-const V3: &[Row] = &[
-    ("_mmap_js", &[I, I, I, I, I, I, I, I], &[I]),
-    ("emscripten_memcpy_js", &[I, I, I], &[]),
-];
+const V3: &[Row] = &[("_mmap_js", &[I, I, I, I, I, I, I, I], &[I]), ("emscripten_memcpy_js", &[I, I, I], &[])];
 
 const V4: &[Row] = &[
     ("__assert_fail", &[I, I, I, I], &[]),
@@ -340,10 +334,7 @@ mod tests {
 
     #[test]
     fn the_first_format_offers_letters_a_to_upper_d() {
-        let letters = ('a'..='z')
-            .chain('A'..='D')
-            .map(String::from)
-            .collect::<BTreeSet<_>>();
+        let letters = ('a'..='z').chain('A'..='D').map(String::from).collect::<BTreeSet<_>>();
         let ours = provided(ModuleFormat::Emscripten)
             .iter()
             .filter(|import| import.module == "a")
@@ -364,29 +355,33 @@ mod tests {
     }
 
     #[test]
+    fn the_table_and_the_linker_agree_on_who_provides_what() {
+        let known: BTreeSet<_> =
+            ModuleFormat::ALL.into_iter().flat_map(provided).map(|import| (import.module, import.name)).collect();
+        for format in ModuleFormat::ALL {
+            // The linker leaves it to the rewriting to refuse modules that bring their own metering.
+            for (module, name) in known.iter().filter(|(module, _)| *module != "metering") {
+                let listed = find(format, module, name).next().is_some();
+                let linked = crate::guest::link::resolve(format, module, name).is_some();
+                assert_eq!(listed, linked, "{format}: {module}.{name}");
+            }
+        }
+    }
+
+    #[test]
     fn no_two_entries_are_the_same() {
         for format in ModuleFormat::ALL {
             let table = provided(format);
             for (at, import) in table.iter().enumerate() {
-                assert!(
-                    !table[..at].contains(import),
-                    "{format}: {import:?} is listed twice"
-                );
+                assert!(!table[..at].contains(import), "{format}: {import:?} is listed twice");
             }
         }
     }
 
     #[test]
     fn only_a_64_bit_guest_may_meter_with_64_bit_amounts() {
-        let amounts = |format| {
-            find(format, "metering", "usegas")
-                .map(Import::signature)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            amounts(ModuleFormat::Wasm64),
-            ["(i32) -> ()", "(i64) -> ()"]
-        );
+        let amounts = |format| find(format, "metering", "usegas").map(Import::signature).collect::<Vec<_>>();
+        assert_eq!(amounts(ModuleFormat::Wasm64), ["(i32) -> ()", "(i64) -> ()"]);
         assert_eq!(amounts(ModuleFormat::Emscripten4), ["(i32) -> ()"]);
         assert!(amounts(ModuleFormat::Wasm64Metering).is_empty());
     }
@@ -394,10 +389,7 @@ mod tests {
     #[test]
     fn a_function_is_offered_under_env_and_under_wasi() {
         for module in ["env", "wasi_snapshot_preview1"] {
-            assert_eq!(
-                find(ModuleFormat::Emscripten3, module, "fd_close").count(),
-                1
-            );
+            assert_eq!(find(ModuleFormat::Emscripten3, module, "fd_close").count(), 1);
         }
     }
 }

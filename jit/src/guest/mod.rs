@@ -1,5 +1,6 @@
 //! The ao guest ABI: what a module finds around itself, and how a message goes in and a result comes out.
 
+pub mod calendar;
 pub mod clock;
 pub mod control;
 pub mod environ;

@@ -40,10 +40,7 @@ mod tests {
 
     #[test]
     fn the_stream_is_blake3_of_the_seed() {
-        assert_eq!(
-            take::<32>(&mut Random::new("abc")),
-            *blake3::hash(b"abc").as_bytes()
-        );
+        assert_eq!(take::<32>(&mut Random::new("abc")), *blake3::hash(b"abc").as_bytes());
     }
 
     #[test]
@@ -56,9 +53,6 @@ mod tests {
 
     #[test]
     fn different_messages_get_different_bytes() {
-        assert_ne!(
-            take::<16>(&mut Random::new("m")),
-            take::<16>(&mut Random::new("n"))
-        );
+        assert_ne!(take::<16>(&mut Random::new("m")), take::<16>(&mut Random::new("n")));
     }
 }

@@ -10,25 +10,27 @@ use std::fmt;
 /// Longest string, in bytes, that the loader decodes by hand.
 const DECODED_BY_HAND: usize = 16;
 
+/// Most bytes of a guest's string that are read: guests can offer all of their memory as one. A string that is cut here
+/// has more units than [`MAX_UNITS`], so that whoever uses it can tell, and refuse.
+pub const MAX_STRING_BYTES: usize = 65_536;
+/// Most units of a string that a use of it may allow.
+pub const MAX_UNITS: usize = 16_384;
+
 /// A JavaScript string: any sequence of 16-bit units, lone surrogates included.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JsString(Vec<u16>);
 
 impl JsString {
-    /// The NUL-terminated string at address `at` of guest memory `heap`; the end of memory ends it too. Address 0 is
-    /// the empty string.
+    /// The NUL-terminated string at address `at` of guest memory `heap`; the end of memory ends it too, and so
+    /// does [`MAX_STRING_BYTES`]. Address 0 is the empty string.
     pub fn from_guest(heap: &[u8], at: usize) -> Self {
         let Some(tail) = heap.get(at..).filter(|_| at != 0) else {
             return Self::default();
         };
-        let length = tail
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(tail.len());
+        let tail = &tail[..tail.len().min(MAX_STRING_BYTES)];
+        let length = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
         if length > DECODED_BY_HAND {
-            let bytes = tail[..length]
-                .strip_prefix(b"\xEF\xBB\xBF")
-                .unwrap_or(&tail[..length]);
+            let bytes = tail[..length].strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&tail[..length]);
             return Self(String::from_utf8_lossy(bytes).encode_utf16().collect());
         }
         Self(decode_by_hand(tail, length))
@@ -168,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn a_string_that_was_cut_is_longer_than_any_use_allows() {
+        for text in ["a", "é", "€", "\u{10000}"] {
+            let long = text.repeat(MAX_STRING_BYTES);
+            let read = read(long.as_bytes());
+            assert!(read.len() > MAX_UNITS && read.len() <= MAX_STRING_BYTES, "{text}: {} units", read.len());
+        }
+    }
+
+    #[test]
     fn the_end_of_memory_ends_a_string() {
         assert_eq!(JsString::from_guest(b"-abc", 1), JsString::from("abc"));
     }
@@ -181,27 +192,15 @@ mod tests {
 
     #[test]
     fn a_long_string_replaces_what_is_malformed_and_drops_a_byte_order_mark() {
-        assert_eq!(
-            read(b"0123456789abcdef\xE9"),
-            JsString::from("0123456789abcdef\u{FFFD}")
-        );
-        assert_eq!(
-            read(b"\xEF\xBB\xBF0123456789abcdef"),
-            JsString::from("0123456789abcdef")
-        );
+        assert_eq!(read(b"0123456789abcdef\xE9"), JsString::from("0123456789abcdef\u{FFFD}"));
+        assert_eq!(read(b"\xEF\xBB\xBF0123456789abcdef"), JsString::from("0123456789abcdef"));
         assert_eq!(read(b"\xEF\xBB\xBFab"), JsString::from("\u{FEFF}ab"));
     }
 
     #[test]
     fn a_lone_surrogate_takes_the_next_unit_with_it() {
-        assert_eq!(
-            JsString::from(vec![0xD800]).encode(),
-            [0xF0, 0x90, 0x80, 0x80]
-        );
-        assert_eq!(
-            JsString::from(vec![0xDC00, 0x41]).encode(),
-            [0xF0, 0x90, 0x81, 0x81]
-        );
+        assert_eq!(JsString::from(vec![0xD800]).encode(), [0xF0, 0x90, 0x80, 0x80]);
+        assert_eq!(JsString::from(vec![0xDC00, 0x41]).encode(), [0xF0, 0x90, 0x81, 0x81]);
     }
 
     #[test]

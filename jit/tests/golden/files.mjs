@@ -44,6 +44,7 @@ async function boot() {
     main: () => 0,
     stackSave: () => 2048,
     stackAlloc: () => 3072,
+    __errno_location: () => 3200,
   }
   for (const name of ['__wasm_call_ctors', 'emscripten_stack_init', 'stackRestore', 'fflush', 'malloc', 'free', 'handle'])
     exports[name] = () => pointer(0)

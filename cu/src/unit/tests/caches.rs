@@ -93,13 +93,8 @@ async fn without_the_evaluation_cache_results_are_whole_or_too_early_but_never_e
         world.network.append("p", "inc");
     }
     assert_eq!(world.count("p", 81).await, 81);
-    let Err(Error::TooEarly(text)) = world.result("p", &message_id("p", 1)).await else {
-        panic!()
-    };
-    assert_eq!(
-        text,
-        "message at nonce 1 not found cached, and earlier than latest known nonce 81"
-    );
+    let Err(Error::TooEarly(text)) = world.result("p", &message_id("p", 1)).await else { panic!() };
+    assert_eq!(text, "message at nonce 1 not found cached, and earlier than latest known nonce 81");
     assert_eq!(world.unit.status().results_stored, 0);
 }
 
@@ -111,9 +106,7 @@ async fn shutdown_finishes_what_is_in_flight_and_refuses_what_comes_later() {
     eventually(|| world.unit.0.metrics.evaluations_running.get() > 0).await;
     world.unit.shutdown().await;
     assert_eq!(count_of(&call.await.unwrap().unwrap()), 1);
-    let Err(Error::Internal(text)) = world.result("p", "other").await else {
-        panic!()
-    };
+    let Err(Error::Internal(text)) = world.result("p", "other").await else { panic!() };
     assert_eq!(text, "this unit is shutting down");
     assert_eq!(world.unit.status().processes_live, 0);
     let world = world.restart().await;
@@ -126,14 +119,8 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not-a-directory");
     std::fs::write(&file, b"").unwrap();
-    let opened = Unit::start(
-        settings(&file),
-        Arc::new(Network::default()),
-        Arc::new(Counters::default()),
-    );
-    let Err(Error::Internal(text)) = opened.await else {
-        panic!("opened")
-    };
+    let opened = Unit::start(settings(&file), Arc::new(Network::default()), Arc::new(Counters::default()));
+    let Err(Error::Internal(text)) = opened.await else { panic!("opened") };
     assert!(text.contains("not-a-directory"), "{text}");
 }
 

@@ -6,9 +6,7 @@ use super::*;
 async fn equal_requests_at_the_same_time_evaluate_once() {
     let world = World::new().await;
     world.network.spawn("p", &["gate"]);
-    let calls: Vec<_> = (0..3)
-        .map(|_| world.spawn_result("p", &message_id("p", 1)))
-        .collect();
+    let calls: Vec<_> = (0..3).map(|_| world.spawn_result("p", &message_id("p", 1))).collect();
     eventually(|| world.engine.waiting() == 1).await;
     eventually(|| world.metrics().requests.get() == 3).await;
     world.engine.open_gate();
@@ -24,16 +22,11 @@ async fn equal_requests_at_the_same_time_evaluate_once() {
 async fn twelve_simultaneous_cold_requests_count_right_and_agree() {
     for round in 0..5 {
         let world = World::new().await;
-        world
-            .network
-            .entry_delay_ms
-            .store(round % 3, Ordering::SeqCst);
+        world.network.entry_delay_ms.store(round % 3, Ordering::SeqCst);
         world.network.spawn("p", &["inc"; 12]);
         let nonces: Vec<u64> = (1..=12).map(|n| (n * 5 + round) % 12 + 1).collect();
         let twice = nonces.iter().chain(nonces.iter());
-        let calls: Vec<_> = twice
-            .map(|n| (*n, world.spawn_result("p", &message_id("p", *n))))
-            .collect();
+        let calls: Vec<_> = twice.map(|n| (*n, world.spawn_result("p", &message_id("p", *n)))).collect();
         for (nonce, call) in calls {
             assert_eq!(count_of(&call.await.unwrap().unwrap()), nonce);
         }
@@ -61,11 +54,7 @@ async fn a_process_never_has_two_streams_whatever_is_asked() {
                 0 => drop(unit.state("p", None).await.unwrap()),
                 1 => drop(unit.cron("p", all()).await.unwrap()),
                 2 => drop(unit.dry_run("p", dry_runs::run("say"), None).await.unwrap()),
-                _ => drop(
-                    unit.result("p", &message_id("p", nonce), None)
-                        .await
-                        .unwrap(),
-                ),
+                _ => drop(unit.result("p", &message_id("p", nonce), None).await.unwrap()),
             }
         }));
     }
@@ -117,10 +106,8 @@ async fn processes_of_one_module_share_its_compilation() {
     for n in 0..6 {
         world.network.spawn(&format!("p{n}"), &["inc"]);
     }
-    let calls: Vec<_> = (0..6)
-        .map(|n| format!("p{n}"))
-        .map(|pid| world.spawn_result(&pid, &message_id(&pid, 1)))
-        .collect();
+    let calls: Vec<_> =
+        (0..6).map(|n| format!("p{n}")).map(|pid| world.spawn_result(&pid, &message_id(&pid, 1))).collect();
     for call in calls {
         assert_eq!(count_of(&call.await.unwrap().unwrap()), 1);
     }
@@ -133,11 +120,7 @@ async fn a_busy_answer_leaves_the_evaluation_going() {
     let world = World::new().await;
     world.network.spawn("p", &["gate"]);
     let uid = message_id("p", 1);
-    let busy = world
-        .unit
-        .result("p", &uid, Some(Duration::from_millis(30)))
-        .await
-        .unwrap();
+    let busy = world.unit.result("p", &uid, Some(Duration::from_millis(30))).await.unwrap();
     assert_eq!(busy, Reply::Busy);
     world.engine.open_gate();
     eventually(|| world.engine.evaluations() == 2).await;
@@ -148,26 +131,17 @@ async fn a_busy_answer_leaves_the_evaluation_going() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_far_beyond_a_process_at_work_is_told_to_come_back() {
     let world = World::with(|s| s.hydration_nonce_limit = 3).await;
-    world
-        .network
-        .spawn("p", &["inc", "gate", "inc", "inc", "inc", "inc", "inc"]);
+    world.network.spawn("p", &["inc", "gate", "inc", "inc", "inc", "inc", "inc"]);
     let first = world.spawn_result("p", &message_id("p", 7));
-    eventually(|| world.engine.waiting() == 1 && world.unit.0.processes.running_at("p") == Some(1))
-        .await;
+    eventually(|| world.engine.waiting() == 1 && world.unit.0.processes.running_at("p") == Some(1)).await;
     let far = world.result("p", &message_id("p", 6)).await.unwrap_err();
-    let Error::Hydrating(text) = far else {
-        panic!("{far:?}")
-    };
+    let Error::Hydrating(text) = far else { panic!("{far:?}") };
     assert_eq!(
         text,
         "Nonce limit exceeded: process p is currently hydrating with >3 nonces remaining (5 remaining). \
          Please try again later."
     );
-    let dry = world
-        .unit
-        .dry_run("p", dry_runs::run("say"), None)
-        .await
-        .unwrap_err();
+    let dry = world.unit.dry_run("p", dry_runs::run("say"), None).await.unwrap_err();
     assert!(matches!(dry, Error::Hydrating(_)));
     let near = world.spawn_result("p", &message_id("p", 4));
     eventually(|| world.metrics().requests.get() == 3).await;

@@ -22,9 +22,7 @@ impl Files {
             random: Random::new(seed),
             stdin: Stdin::default(),
         };
-        files
-            .plant(&mut Clock::new())
-            .expect("nothing is in the way in an empty tree");
+        files.plant(&mut Clock::new()).expect("nothing is in the way in an empty tree");
         files
     }
 
@@ -50,22 +48,11 @@ impl Files {
     /// The first step after the clock is taken over: links to the terminals, and descriptors 0, 1 and 2 on them. The
     /// loader does this before the guest's constructors run.
     pub fn open_standard_streams(&mut self, clock: &mut Clock) {
-        for (target, name) in [
-            ("/dev/tty", "/dev/stdin"),
-            ("/dev/tty", "/dev/stdout"),
-            ("/dev/tty1", "/dev/stderr"),
-        ] {
-            self.tree
-                .make_link(target, name, clock)
-                .expect("the names are free");
+        for (target, name) in [("/dev/tty", "/dev/stdin"), ("/dev/tty", "/dev/stdout"), ("/dev/tty1", "/dev/stderr")] {
+            self.tree.make_link(target, name, clock).expect("the names are free");
         }
-        for (name, flags) in [
-            ("/dev/stdin", O_RDONLY),
-            ("/dev/stdout", O_WRONLY),
-            ("/dev/stderr", O_WRONLY),
-        ] {
-            self.open_path(&name.into(), flags, 0, clock)
-                .expect("terminals can be opened");
+        for (name, flags) in [("/dev/stdin", O_RDONLY), ("/dev/stdout", O_WRONLY), ("/dev/stderr", O_WRONLY)] {
+            self.open_path(&name.into(), flags, 0, clock).expect("terminals can be opened");
         }
     }
 
@@ -77,35 +64,13 @@ impl Files {
     }
 
     fn dir(&mut self, path: &str, clock: &mut Clock) -> FilesResult<NodeId> {
-        let kind = Kind::Dir {
-            entries: Default::default(),
-        };
-        self.tree.make(
-            &JsString::from(path),
-            TYPE_DIR | 0o777,
-            0,
-            kind,
-            &self.streams,
-            clock,
-        )
+        let kind = Kind::Dir { entries: Default::default() };
+        self.tree.make(&JsString::from(path), TYPE_DIR | 0o777, 0, kind, &self.streams, clock)
     }
 
-    fn device(
-        &mut self,
-        path: &str,
-        permissions: i32,
-        rdev: i32,
-        clock: &mut Clock,
-    ) -> FilesResult<NodeId> {
+    fn device(&mut self, path: &str, permissions: i32, rdev: i32, clock: &mut Clock) -> FilesResult<NodeId> {
         let mode = TYPE_DEVICE | permissions;
-        self.tree.make(
-            &JsString::from(path),
-            mode,
-            rdev,
-            Kind::Device,
-            &self.streams,
-            clock,
-        )
+        self.tree.make(&JsString::from(path), mode, rdev, Kind::Device, &self.streams, clock)
     }
 
     /// In the loader's order, which decides the inode numbers. `clock` is not the guest's.

@@ -15,6 +15,7 @@ impl Errno {
     pub const EISDIR: Self = Self(31);
     pub const ELOOP: Self = Self(32);
     pub const EMFILE: Self = Self(33);
+    pub const ENAMETOOLONG: Self = Self(37);
     pub const ENODEV: Self = Self(43);
     pub const ENOENT: Self = Self(44);
     pub const ENOSPC: Self = Self(51);

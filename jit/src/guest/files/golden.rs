@@ -2,9 +2,7 @@
 //!
 //! The records are made by `tests/golden/files.mjs` (beside the data; it says how) from `@permaweb/ao-loader` 0.0.49.
 
-use super::{
-    Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS, TERMIOS_FLAGS,
-};
+use super::{Errno, Fcntl, Files, FilesError, FilesResult, Glue, Ioctl, Stat, TERMIOS_CHARACTERS, TERMIOS_FLAGS};
 use crate::guest::{clock::Clock, text::JsString};
 
 /// What guest memory holds before a call stores anything.
@@ -165,7 +163,9 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
 }
 
 fn is_recorded_random(stored: &str) -> bool {
-    let Some((_, hex)) = stored.split_once(' ') else { return false };
+    let Some((_, hex)) = stored.split_once(' ') else {
+        return false;
+    };
     hex.as_bytes().chunks(2).all(|pair| pair == format!("{RECORDED_RANDOM:02x}").as_bytes())
 }
 
@@ -191,7 +191,9 @@ fn replay(glue: Glue, records: &str) -> usize {
         clock.tick();
         let outcome = run(files, glue, &words, clock);
         clock.tick();
-        let Some(value) = outcome.value else {
+        // Where the loader runs out of room for an array, we say that there is no space.
+        let value = outcome.value.filter(|value| value.abs() != i64::from(Errno::ENOSPC.0));
+        let Some(value) = value else {
             assert!(expected.starts_with("abort"), "line {}: {line}: aborted", at + 1);
             continue;
         };
@@ -231,7 +233,9 @@ fn the_64_bit_format_does_as_the_loader_did() {
 #[test]
 #[ignore = "needs records made with files.mjs"]
 fn records_from_elsewhere_do_as_the_loader_did() {
-    let Ok(which) = std::env::var("LOCKSTEP_GOLDEN_FILES") else { return };
+    let Ok(which) = std::env::var("LOCKSTEP_GOLDEN_FILES") else {
+        return;
+    };
     let (format, file) = which.split_once(':').expect("FORMAT:PATH");
     let glue = match format {
         "em2" => Glue::Emscripten2,

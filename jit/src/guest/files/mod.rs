@@ -31,7 +31,10 @@ pub use special::{Fcntl, Ioctl, ReadLink, TERMIOS_CHARACTERS, TERMIOS_FLAGS};
 pub use stat::Stat;
 
 pub use crate::guest::clock::Clock;
-use crate::guest::{random::Random, text::JsString};
+use crate::guest::{
+    random::Random,
+    text::{self, JsString},
+};
 
 /// Most bytes that all files of a guest hold together; more is `ENOSPC`.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -39,6 +42,8 @@ pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 pub const MAX_NODES: usize = 65_536;
 /// Most descriptors that are open at a time; more is `EMFILE`.
 pub const MAX_STREAMS: usize = 8_192;
+/// Longest path, in 16-bit units; a longer one is `ENAMETOOLONG`. (The loader has no such bound.)
+pub const MAX_PATH_UNITS: usize = text::MAX_UNITS;
 
 /// The `dirfd` that stands for the current directory.
 pub const AT_FDCWD: i32 = -100;
@@ -95,6 +100,9 @@ impl Files {
     }
 
     fn lookup(&self, path: &JsString, walk: tree::Walk) -> FilesResult<Option<node::Found>> {
+        if path.len() > MAX_PATH_UNITS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
         self.tree.lookup(path, walk, &self.streams)
     }
 }

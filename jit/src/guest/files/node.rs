@@ -104,26 +104,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub const EXECUTE: Self = Self {
-        read: false,
-        write: false,
-        execute: true,
-    };
-    pub const WRITE: Self = Self {
-        read: false,
-        write: true,
-        execute: false,
-    };
-    pub const CHANGE_DIR: Self = Self {
-        read: false,
-        write: true,
-        execute: true,
-    };
+    pub const EXECUTE: Self = Self { read: false, write: false, execute: true };
+    pub const WRITE: Self = Self { read: false, write: true, execute: false };
+    pub const CHANGE_DIR: Self = Self { read: false, write: true, execute: true };
 
     /// Whether `mode` grants all of it; one class of users is enough.
     pub fn granted_by(self, mode: i32) -> bool {
-        (!self.read || mode & READ != 0)
-            && (!self.write || mode & WRITE != 0)
-            && (!self.execute || mode & EXECUTE != 0)
+        (!self.read || mode & READ != 0) && (!self.write || mode & WRITE != 0) && (!self.execute || mode & EXECUTE != 0)
     }
 }

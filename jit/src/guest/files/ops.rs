@@ -1,12 +1,9 @@
 //! Opening, reading, writing, and what changes names and attributes.
 
 use super::{
-    AT_FDCWD, Errno, Files, FilesResult, Glue, ReadLink, Stat, Stdin,
+    AT_FDCWD, Errno, Files, FilesResult, Glue, MAX_PATH_UNITS, ReadLink, Stat, Stdin,
     error::Abort,
-    node::{
-        Found, Kind, NodeId, PERMISSIONS, TYPE_DEVICE, TYPE_DIR, TYPE_FILE, TYPE_LINK, TYPE_MASK,
-        Wanted,
-    },
+    node::{Found, Kind, NodeId, PERMISSIONS, TYPE_DEVICE, TYPE_DIR, TYPE_FILE, TYPE_LINK, TYPE_MASK, Wanted},
     path,
     stream::Ops,
     tree::Walk,
@@ -39,14 +36,18 @@ pub fn js_offset(value: i64) -> Option<f64> {
 impl Files {
     /// The path that `path` means, seen from directory `dirfd`.
     fn path_at(&self, dirfd: i32, path: &JsString, allow_empty: bool) -> FilesResult<JsString> {
+        let path = self.path_seen_from(dirfd, path, allow_empty)?;
+        if path.len() > MAX_PATH_UNITS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        Ok(path)
+    }
+
+    fn path_seen_from(&self, dirfd: i32, path: &JsString, allow_empty: bool) -> FilesResult<JsString> {
         if path::is_absolute(path) {
             return Ok(path.clone());
         }
-        let dir = if dirfd == AT_FDCWD {
-            "/".into()
-        } else {
-            self.streams.get(dirfd)?.path.clone()
-        };
+        let dir = if dirfd == AT_FDCWD { "/".into() } else { self.streams.get(dirfd)?.path.clone() };
         match path.is_empty() {
             true if allow_empty => Ok(dir),
             true => Err(Errno::ENOENT.into()),
@@ -81,11 +82,7 @@ impl Files {
             return Err(Errno::ENOENT.into());
         }
         let path = path::normalize(path);
-        let walk = if flags & O_NOFOLLOW != 0 {
-            Walk::NoFollow
-        } else {
-            Walk::Follow
-        };
+        let walk = if flags & O_NOFOLLOW != 0 { Walk::NoFollow } else { Walk::Follow };
         let mut found = match self.lookup(&path, walk) {
             Ok(found) => found,
             Err(super::FilesError::Errno(_)) => None,
@@ -140,30 +137,16 @@ impl Files {
             _ => {}
         }
         let wanted = match flags & O_ACCMODE {
-            0 => Wanted {
-                read: true,
-                write: truncates,
-                execute: false,
-            },
+            0 => Wanted { read: true, write: truncates, execute: false },
             1 => Wanted::WRITE,
-            2 => Wanted {
-                read: true,
-                write: true,
-                execute: false,
-            },
+            2 => Wanted { read: true, write: true, execute: false },
             // No access mode has this number; with truncation the loader happens to ask for the right to write.
             _ if truncates => Wanted::WRITE,
             _ => {
-                return Err(Abort::because(
-                    "a file was opened with an access mode that does not exist",
-                ));
+                return Err(Abort::because("a file was opened with an access mode that does not exist"));
             }
         };
-        if wanted.granted_by(mode) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES.into())
-        }
+        if wanted.granted_by(mode) { Ok(()) } else { Err(Errno::EACCES.into()) }
     }
 
     /// Closes a descriptor.
@@ -202,11 +185,7 @@ impl Files {
             }
             Ops::File => {
                 let bytes = self.tree.bytes(node);
-                let rest = if position >= bytes.len() as f64 {
-                    &[][..]
-                } else {
-                    &bytes[position as usize..]
-                };
+                let rest = if position >= bytes.len() as f64 { &[][..] } else { &bytes[position as usize..] };
                 let count = rest.len().min(buffer.len());
                 buffer[..count].copy_from_slice(&rest[..count]);
                 count
@@ -243,8 +222,7 @@ impl Files {
                 Ops::Null | Ops::Dir | Ops::Nothing => {}
             }
         }
-        self.streams
-            .set_position(fd, position + data.len() as f64)?;
+        self.streams.set_position(fd, position + data.len() as f64)?;
         Ok(data.len())
     }
 
@@ -289,27 +267,14 @@ impl Files {
             Kind::Device => 0,
             Kind::FdDir => return Err(Errno::EPERM.into()),
         };
-        let dev = if matches!(node.kind, Kind::Device) {
-            id
-        } else {
-            1
-        };
-        Ok(Stat {
-            dev,
-            ino: id,
-            mode: node.mode,
-            rdev: node.rdev,
-            size,
-            timestamp: node.timestamp,
-        })
+        let dev = if matches!(node.kind, Kind::Device) { id } else { 1 };
+        Ok(Stat { dev, ino: id, mode: node.mode, rdev: node.rdev, size, timestamp: node.timestamp })
     }
 
     fn stat_path(&self, path: &JsString, walk: Walk) -> FilesResult<Stat> {
         let found = self.lookup(path, walk).map_err(|error| match error {
             // The second format takes a directory it may not search for something that is no directory.
-            super::FilesError::Errno(Errno::EACCES) if self.glue == Glue::Emscripten2 => {
-                Errno::ENOTDIR.into()
-            }
+            super::FilesError::Errno(Errno::EACCES) if self.glue == Glue::Emscripten2 => Errno::ENOTDIR.into(),
             other => other,
         })?;
         self.stat_found(found)
@@ -340,21 +305,12 @@ impl Files {
             return Err(Abort::because("unknown flags in __syscall_newfstatat"));
         }
         let path = self.path_at(dirfd, path, flags & AT_EMPTY_PATH != 0)?;
-        self.stat_path(
-            &path,
-            if flags & AT_SYMLINK_NOFOLLOW != 0 {
-                Walk::NoFollow
-            } else {
-                Walk::Follow
-            },
-        )
+        self.stat_path(&path, if flags & AT_SYMLINK_NOFOLLOW != 0 { Walk::NoFollow } else { Walk::Follow })
     }
 
     /// Sets permission bits. Reads the clock once.
     pub fn chmod(&mut self, path: &JsString, mode: i32, clock: &mut Clock) -> FilesResult<()> {
-        let found = self
-            .lookup(path, Walk::Follow)?
-            .ok_or_else(|| Abort::because("chmod of an empty path"))?;
+        let found = self.lookup(path, Walk::Follow)?.ok_or_else(|| Abort::because("chmod of an empty path"))?;
         let Found::Node(id) = found else {
             return Err(Errno::EPERM.into());
         };
@@ -452,13 +408,7 @@ impl Files {
     }
 
     /// Whether the guest may read (4), write (2), execute (1) what `path` leads to; 0 asks only whether it is there.
-    pub fn faccessat(
-        &self,
-        dirfd: i32,
-        path: &JsString,
-        amode: i32,
-        flags: i32,
-    ) -> FilesResult<()> {
+    pub fn faccessat(&self, dirfd: i32, path: &JsString, amode: i32, flags: i32) -> FilesResult<()> {
         if flags != 0 {
             return Err(Abort::because("flags in __syscall_faccessat"));
         }
@@ -467,57 +417,30 @@ impl Files {
             return Err(Errno::EINVAL.into());
         }
         let found = self.lookup(&path, Walk::Follow)?.ok_or(Errno::ENOENT)?;
-        let wanted = Wanted {
-            read: amode & 4 != 0,
-            write: amode & 2 != 0,
-            execute: amode & 1 != 0,
-        };
-        if wanted.granted_by(self.tree.mode_of(&found)) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES.into())
-        }
+        let wanted = Wanted { read: amode & 4 != 0, write: amode & 2 != 0, execute: amode & 1 != 0 };
+        if wanted.granted_by(self.tree.mode_of(&found)) { Ok(()) } else { Err(Errno::EACCES.into()) }
     }
 
     // ---- names ----
 
     /// Creates a directory. Reads the clock once.
-    pub fn mkdirat(
-        &mut self,
-        dirfd: i32,
-        path: &JsString,
-        mode: i32,
-        clock: &mut Clock,
-    ) -> FilesResult<()> {
-        let path =
-            path::without_trailing_slash(path::normalize(&self.path_at(dirfd, path, false)?));
-        let kind = Kind::Dir {
-            entries: Default::default(),
-        };
-        self.tree.make(
-            &path,
-            mode & 0o1777 | TYPE_DIR,
-            0,
-            kind,
-            &self.streams,
-            clock,
-        )?;
+    pub fn mkdirat(&mut self, dirfd: i32, path: &JsString, mode: i32, clock: &mut Clock) -> FilesResult<()> {
+        let path = path::without_trailing_slash(path::normalize(&self.path_at(dirfd, path, false)?));
+        let kind = Kind::Dir { entries: Default::default() };
+        self.tree.make(&path, mode & 0o1777 | TYPE_DIR, 0, kind, &self.streams, clock)?;
         Ok(())
     }
 
     /// Removes an empty directory. Reads the clock once.
     pub fn rmdir(&mut self, path: &JsString, clock: &mut Clock) -> FilesResult<()> {
+        if path.len() > MAX_PATH_UNITS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
         self.tree.remove_dir(path, &self.streams, clock)
     }
 
     /// Removes a file (`flags` 0) or an empty directory (`AT_REMOVEDIR`). Reads the clock once.
-    pub fn unlinkat(
-        &mut self,
-        dirfd: i32,
-        path: &JsString,
-        flags: i32,
-        clock: &mut Clock,
-    ) -> FilesResult<()> {
+    pub fn unlinkat(&mut self, dirfd: i32, path: &JsString, flags: i32, clock: &mut Clock) -> FilesResult<()> {
         let path = self.path_at(dirfd, path, false)?;
         match flags {
             0 => self.tree.remove(&path, &self.streams, clock),
@@ -540,9 +463,13 @@ impl Files {
         self.tree.rename(&old, &new, &self.streams, clock)
     }
 
-    /// Where a symbolic link leads, as an absolute path.
+    /// Where a symbolic link leads, as an absolute path. `room` is the size of the guest's buffer, sign-extended.
     pub fn readlinkat(&self, dirfd: i32, path: &JsString, room: i64) -> FilesResult<ReadLink> {
         let path = self.path_at(dirfd, path, false)?;
+        let room = match self.glue {
+            Glue::Emscripten3 | Glue::Emscripten4 => i64::from(room as u32),
+            Glue::Emscripten2 | Glue::Wasm64 => room,
+        };
         if room <= 0 {
             return Err(Errno::EINVAL.into());
         }

@@ -19,11 +19,7 @@ pub(super) fn is_absolute(path: &JsString) -> bool {
 fn parts(path: &[u16], keep_above: bool) -> Vec<&[u16]> {
     let mut kept = Vec::new();
     let mut above = 0;
-    for part in path
-        .split(|unit| *unit == SLASH)
-        .rev()
-        .filter(|part| !part.is_empty() && *part != DOT)
-    {
+    for part in path.split(|unit| *unit == SLASH).rev().filter(|part| !part.is_empty() && *part != DOT) {
         if part == DOT_DOT {
             above += 1;
         } else if above > 0 {
@@ -41,10 +37,7 @@ fn parts(path: &[u16], keep_above: bool) -> Vec<&[u16]> {
 
 /// The names on the way from the root to `path`, which may be relative to the root.
 pub(super) fn names(path: &JsString) -> Vec<JsString> {
-    parts(path.units(), false)
-        .into_iter()
-        .map(|part| part.to_vec().into())
-        .collect()
+    parts(path.units(), false).into_iter().map(|part| part.to_vec().into()).collect()
 }
 
 /// Resolves `.`, `..` and repeated slashes; a trailing slash stays, an empty path becomes `.`.
@@ -74,11 +67,7 @@ pub(super) fn resolve(base: &JsString, path: &JsString) -> JsString {
     if path.is_empty() || (!is_absolute(path) && base.is_empty()) {
         return JsString::default();
     }
-    let whole = if is_absolute(path) {
-        path.units().to_vec()
-    } else {
-        [base.units(), &[SLASH], path.units()].concat()
-    };
+    let whole = if is_absolute(path) { path.units().to_vec() } else { [base.units(), &[SLASH], path.units()].concat() };
     let mut text = vec![SLASH];
     text.extend(parts(&whole, false).join(&SLASH));
     text.into()
@@ -88,10 +77,7 @@ pub(super) fn resolve(base: &JsString, path: &JsString) -> JsString {
 pub(super) fn dirname(path: &JsString) -> JsString {
     let units = path.units();
     let (root, rest) = units.split_at(usize::from(is_absolute(path)));
-    let end = rest
-        .iter()
-        .rposition(|unit| *unit != SLASH)
-        .map_or(0, |at| at + 1);
+    let end = rest.iter().rposition(|unit| *unit != SLASH).map_or(0, |at| at + 1);
     let dir = match rest[..end].iter().rposition(|unit| *unit == SLASH) {
         Some(at) => &rest[..at],
         None => &[],
@@ -110,10 +96,7 @@ pub(super) fn basename(path: &JsString) -> JsString {
     let normal = normalize(path);
     let units = normal.units();
     let units = units.strip_suffix(&[SLASH]).unwrap_or(units);
-    let start = units
-        .iter()
-        .rposition(|unit| *unit == SLASH)
-        .map_or(0, |at| at + 1);
+    let start = units.iter().rposition(|unit| *unit == SLASH).map_or(0, |at| at + 1);
     units[start..].to_vec().into()
 }
 
@@ -123,10 +106,7 @@ pub(super) fn relative(from: &JsString, to: &JsString) -> JsString {
     let (from, to) = (names(from), names(to));
     let same = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
     let up = std::iter::repeat_n(DOT_DOT, from.len() - same);
-    up.chain(to[same..].iter().map(JsString::units))
-        .collect::<Vec<_>>()
-        .join(&SLASH)
-        .into()
+    up.chain(to[same..].iter().map(JsString::units)).collect::<Vec<_>>().join(&SLASH).into()
 }
 
 /// Whether `path` begins with a dot.
@@ -155,11 +135,7 @@ mod tests {
 
     fn check(of: impl Fn(&JsString) -> JsString, pairs: &[(&str, &str)]) {
         for (path, expected) in pairs {
-            assert_eq!(
-                of(&(*path).into()),
-                JsString::from(*expected),
-                "of {path:?}"
-            );
+            assert_eq!(of(&(*path).into()), JsString::from(*expected), "of {path:?}");
         }
     }
 

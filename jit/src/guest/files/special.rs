@@ -28,10 +28,7 @@ impl ReadLink {
         if bytes.len() < length {
             bytes.push(0);
         }
-        Self {
-            bytes,
-            length: i32::try_from(length).unwrap_or(i32::MAX),
-        }
+        Self { bytes, length: i32::try_from(length).unwrap_or(i32::MAX) }
     }
 }
 
@@ -63,10 +60,8 @@ pub enum Ioctl {
 /// Input, output, control and local flags of the terminal.
 pub const TERMIOS_FLAGS: [i32; 4] = [25_856, 5, 191, 35_387];
 /// Control characters of the terminal.
-pub const TERMIOS_CHARACTERS: [u8; 32] = [
-    3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0,
-];
+pub const TERMIOS_CHARACTERS: [u8; 32] =
+    [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 const FILE_TYPE_TERMINAL: u8 = 2;
 const FILE_TYPE_FILE: u8 = 4;
@@ -80,11 +75,7 @@ impl Files {
     /// format stores this byte alone; newer ones also store zeros at bytes 2..4 and 8..24.
     pub fn fdstat(&self, fd: i32) -> FilesResult<u8> {
         let terminal = self.streams.get(fd)?.ops.is_terminal();
-        Ok(if terminal {
-            FILE_TYPE_TERMINAL
-        } else {
-            FILE_TYPE_FILE
-        })
+        Ok(if terminal { FILE_TYPE_TERMINAL } else { FILE_TYPE_FILE })
     }
 
     /// Makes `new` another descriptor of `old`'s stream, closing what it was before; gives it.
@@ -100,11 +91,7 @@ impl Files {
             self.close(new)?;
         }
         // Newer formats take -1 for "any".
-        let new = if new == -1 && self.glue != Glue::Emscripten2 {
-            self.streams.free_from(0)?
-        } else {
-            new
-        };
+        let new = if new == -1 && self.glue != Glue::Emscripten2 { self.streams.free_from(0)? } else { new };
         self.duplicate(old, new)
     }
 
@@ -132,9 +119,7 @@ impl Files {
             F_DUPFD => {
                 let new = match self.glue {
                     Glue::Emscripten2 => self.streams.free_from(argument)?,
-                    _ => (argument..=i32::MAX)
-                        .find(|fd| !self.streams.contains(*fd))
-                        .ok_or(Errno::EMFILE)?,
+                    _ => (argument..=i32::MAX).find(|fd| !self.streams.contains(*fd)).ok_or(Errno::EMFILE)?,
                 };
                 self.duplicate(fd, new).map(Fcntl::Value)
             }
@@ -171,9 +156,7 @@ impl Files {
         let answer = match request {
             TCGETS if talks => Ok(Ioctl::Termios),
             TIOCGWINSZ if talks => Ok(Ioctl::WindowSize),
-            TCGETS | TIOCGWINSZ | TCSETS..=TCSETSF | TCGETA..=TCSETAF | TIOCSWINSZ => {
-                Ok(Ioctl::Nothing)
-            }
+            TCGETS | TIOCGWINSZ | TCSETS..=TCSETSF | TCGETA..=TCSETAF | TIOCSWINSZ => Ok(Ioctl::Nothing),
             TCFLSH if !old => Ok(Ioctl::Nothing),
             TIOCGPGRP => Ok(Ioctl::ProcessGroup),
             TIOCSPGRP => Err(Errno::EINVAL.into()),
@@ -181,11 +164,7 @@ impl Files {
             _ if old => return Err(Abort::because(&format!("bad ioctl syscall {request}"))),
             _ => return Err(Errno::EINVAL.into()),
         };
-        if ops.is_terminal() {
-            answer
-        } else {
-            Err(Errno::ENOTTY.into())
-        }
+        if ops.is_terminal() { answer } else { Err(Errno::ENOTTY.into()) }
     }
 
     /// The current directory with its terminating NUL; the call gives the length, NUL included.
@@ -202,14 +181,7 @@ impl Files {
     /// The caller allocates the mapping in the guest, aligned to 64 KiB and zeroed.
     ///
     /// An offset that [`js_offset`] refuses is the caller's to report.
-    pub fn mmap(
-        &self,
-        fd: i32,
-        length: u64,
-        position: i64,
-        prot: i32,
-        flags: i32,
-    ) -> FilesResult<&[u8]> {
+    pub fn mmap(&self, fd: i32, length: u64, position: i64, prot: i32, flags: i32) -> FilesResult<&[u8]> {
         let stream = self.streams.get(fd)?;
         let access = self.streams.flags(fd)? & ACCESS;
         if prot & PROT_WRITE != 0 && flags & MAP_PRIVATE == 0 && access != 2 || access == 1 {
@@ -223,9 +195,7 @@ impl Files {
             return Err(Abort::because("a mapping of nothing"));
         };
         let rest = &bytes[start.min(bytes.len())..];
-        Ok(&rest[..rest
-            .len()
-            .min(usize::try_from(length).unwrap_or(usize::MAX))])
+        Ok(&rest[..rest.len().min(usize::try_from(length).unwrap_or(usize::MAX))])
     }
 
     /// Writes a mapping's bytes back, if it was made writable and shared. Reads the clock once if there are any.
@@ -250,11 +220,7 @@ impl Files {
         let node = stream.node;
         if stream.ops != Ops::File {
             // The second format ignores streams that cannot be written back; newer ones check the kind first.
-            return if self.glue == Glue::Emscripten2 {
-                Ok(())
-            } else {
-                Err(Errno::ENODEV.into())
-            };
+            return if self.glue == Glue::Emscripten2 { Ok(()) } else { Err(Errno::ENODEV.into()) };
         }
         if flags & MS_INVALIDATE != 0 || data.is_empty() {
             return Ok(());

@@ -45,8 +45,7 @@ impl Stat {
     pub fn store(&self, glue: Glue, out: &mut [u8]) -> FilesResult<()> {
         let blocks = self.size.div_ceil(BLOCK_BYTES) as i32;
         let size = self.size;
-        let mut put4 =
-            |at: usize, value: i32| out[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let mut put4 = |at: usize, value: i32| out[at..at + 4].copy_from_slice(&value.to_le_bytes());
         if glue == Glue::Emscripten2 {
             let seconds = to_int32(date_value(self.timestamp) / 1e3);
             let fields = [
@@ -119,11 +118,7 @@ impl Stat {
 
 /// The milliseconds that a JavaScript date made from `ms` holds: whole, in range, or not a number.
 fn date_value(ms: f64) -> f64 {
-    if ms.abs() <= MAX_DATE_MS {
-        ms.trunc()
-    } else {
-        f64::NAN
-    }
+    if ms.abs() <= MAX_DATE_MS { ms.trunc() } else { f64::NAN }
 }
 
 /// JavaScript's conversion to a 32-bit integer: truncate, keep the low 32 bits; what is not finite gives 0.
@@ -136,14 +131,7 @@ fn to_int32(value: f64) -> i32 {
 mod tests {
     use super::*;
 
-    const STAT: Stat = Stat {
-        dev: 1,
-        ino: 21,
-        mode: 0o100_644,
-        rdev: 0,
-        size: 5_000,
-        timestamp: 1_700_000_000_123.0,
-    };
+    const STAT: Stat = Stat { dev: 1, ino: 21, mode: 0o100_644, rdev: 0, size: 5_000, timestamp: 1_700_000_000_123.0 };
 
     fn stored(stat: Stat, glue: Glue) -> Vec<u8> {
         let mut bytes = vec![0xAA; Stat::bytes(glue)];
@@ -155,27 +143,16 @@ mod tests {
     fn padding_keeps_what_was_there() {
         let padding = |glue| {
             let bytes = stored(STAT, glue);
-            (0..bytes.len())
-                .filter(|at| bytes[*at] == 0xAA)
-                .collect::<Vec<_>>()
+            (0..bytes.len()).filter(|at| bytes[*at] == 0xAA).collect::<Vec<_>>()
         };
         assert_eq!(padding(Glue::Emscripten2), (36..40).collect::<Vec<_>>());
-        assert_eq!(
-            padding(Glue::Emscripten3),
-            [52..56, 68..72, 84..88]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(padding(Glue::Emscripten3), [52..56, 68..72, 84..88].into_iter().flatten().collect::<Vec<_>>());
         assert_eq!(padding(Glue::Wasm64), (28..32).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_time_that_is_no_date_is_zero_in_32_bits_and_the_end_in_64() {
-        let stat = Stat {
-            timestamp: f64::NAN,
-            ..STAT
-        };
+        let stat = Stat { timestamp: f64::NAN, ..STAT };
         assert_eq!(stored(stat, Glue::Emscripten4)[40..52], [0; 12]);
         assert!(stat.store(Glue::Wasm64, &mut [0; 104]).is_err());
     }

@@ -98,18 +98,12 @@ impl Streams {
 
     fn shared(&self, fd: i32) -> Result<&Shared, Errno> {
         let stream = self.get(fd)?;
-        Ok(self
-            .shared
-            .get(&stream.shared)
-            .expect("shared state lives as long as a descriptor of it"))
+        Ok(self.shared.get(&stream.shared).expect("shared state lives as long as a descriptor of it"))
     }
 
     fn shared_mut(&mut self, fd: i32) -> Result<&mut Shared, Errno> {
         let shared = self.get(fd)?.shared;
-        Ok(self
-            .shared
-            .get_mut(&shared)
-            .expect("shared state lives as long as a descriptor of it"))
+        Ok(self.shared.get_mut(&shared).expect("shared state lives as long as a descriptor of it"))
     }
 
     pub fn flags(&self, fd: i32) -> Result<i32, Errno> {
@@ -132,42 +126,18 @@ impl Streams {
 
     /// The lowest free descriptor from `start` on.
     pub fn free_from(&self, start: i32) -> Result<i32, Errno> {
-        (start..=MAX_DESCRIPTOR)
-            .find(|fd| !self.contains(*fd))
-            .ok_or(Errno::EMFILE)
+        (start..=MAX_DESCRIPTOR).find(|fd| !self.contains(*fd)).ok_or(Errno::EMFILE)
     }
 
     /// Opens `fd`, which must be free.
-    pub fn open(
-        &mut self,
-        fd: i32,
-        node: NodeId,
-        path: JsString,
-        ops: Ops,
-        flags: i32,
-    ) -> Result<(), Errno> {
+    pub fn open(&mut self, fd: i32, node: NodeId, path: JsString, ops: Ops, flags: i32) -> Result<(), Errno> {
         if self.streams.len() >= MAX_STREAMS {
             return Err(Errno::EMFILE);
         }
         let shared = self.next_shared;
         self.next_shared += 1;
-        self.shared.insert(
-            shared,
-            Shared {
-                flags,
-                position: 0.0,
-                descriptors: 1,
-            },
-        );
-        self.streams.insert(
-            fd,
-            Stream {
-                node,
-                path,
-                ops,
-                shared,
-            },
-        );
+        self.shared.insert(shared, Shared { flags, position: 0.0, descriptors: 1 });
+        self.streams.insert(fd, Stream { node, path, ops, shared });
         Ok(())
     }
 
@@ -187,11 +157,7 @@ impl Streams {
     pub fn close(&mut self, fd: i32) -> Result<NodeId, Errno> {
         self.shared_mut(fd)?.descriptors -= 1;
         let stream = self.streams.remove(&fd).ok_or(Errno::EBADF)?;
-        if self
-            .shared
-            .get(&stream.shared)
-            .is_some_and(|shared| shared.descriptors == 0)
-        {
+        if self.shared.get(&stream.shared).is_some_and(|shared| shared.descriptors == 0) {
             self.shared.remove(&stream.shared);
         }
         Ok(stream.node)
@@ -203,9 +169,7 @@ impl Streams {
         if number.fract() != 0.0 || number < f64::from(i32::MIN) || number > f64::from(i32::MAX) {
             return None;
         }
-        self.streams
-            .get(&(number as i32))
-            .map(|stream| stream.path.clone())
+        self.streams.get(&(number as i32)).map(|stream| stream.path.clone())
     }
 }
 
@@ -220,21 +184,13 @@ fn js_number(text: &str) -> Option<f64> {
             continue;
         };
         if head.eq_ignore_ascii_case(prefix) {
-            let digits = digits
-                .chars()
-                .map(|c| c.to_digit(radix))
-                .collect::<Option<Vec<_>>>()?;
-            return (!digits.is_empty()).then(|| {
-                digits
-                    .into_iter()
-                    .fold(0.0, |sum, digit| sum * f64::from(radix) + f64::from(digit))
-            });
+            let digits = digits.chars().map(|c| c.to_digit(radix)).collect::<Option<Vec<_>>>()?;
+            return (!digits.is_empty())
+                .then(|| digits.into_iter().fold(0.0, |sum, digit| sum * f64::from(radix) + f64::from(digit)));
         }
     }
     // Rust also reads words (`inf`, `nan`); JavaScript's only word stands for no descriptor.
-    let decimal = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    let decimal = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     if decimal { text.parse().ok() } else { None }
 }
 

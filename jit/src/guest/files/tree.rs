@@ -62,9 +62,7 @@ impl Tree {
             mount: Mount::Root,
             mounted: None,
             timestamp: CLOCK_START_MS as f64,
-            kind: Kind::Dir {
-                entries: HashSet::new(),
-            },
+            kind: Kind::Dir { entries: HashSet::new() },
             linked: true,
             open: 0,
             children: 0,
@@ -80,15 +78,11 @@ impl Tree {
     }
 
     pub fn node(&self, id: NodeId) -> &Node {
-        self.nodes
-            .get(&id)
-            .expect("nodes live as long as a name, a child or a stream leads to them")
+        self.nodes.get(&id).expect("nodes live as long as a name, a child or a stream leads to them")
     }
 
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        self.nodes
-            .get_mut(&id)
-            .expect("nodes live as long as a name, a child or a stream leads to them")
+        self.nodes.get_mut(&id).expect("nodes live as long as a name, a child or a stream leads to them")
     }
 
     /// Gives every node the same time.
@@ -111,13 +105,7 @@ impl Tree {
         self.lookup_at(path, walk, fds, 0)
     }
 
-    fn lookup_at(
-        &self,
-        path: &JsString,
-        walk: Walk,
-        fds: &Streams,
-        depth: u32,
-    ) -> FilesResult<Option<Found>> {
+    fn lookup_at(&self, path: &JsString, walk: Walk, fds: &Streams, depth: u32) -> FilesResult<Option<Found>> {
         if path.is_empty() {
             return Ok(None);
         }
@@ -126,14 +114,14 @@ impl Tree {
         }
         let names = path::names(path);
         let mut current = Found::Node(ROOT);
-        let mut current_path = JsString::from("/");
+        // Where the lookup is, as text: `base`, then the names since. Only symbolic links need it.
+        let (mut base, mut since) = (JsString::from("/"), 0);
         for (at, name) in names.iter().enumerate() {
             let is_last = at + 1 == names.len();
             if is_last && walk == Walk::Parent {
                 break;
             }
             current = self.child(&current, name, fds)?;
-            current_path = path::join(&current_path, name);
             if let Found::Node(id) = current
                 && let Some(root) = self.node(id).mounted
             {
@@ -144,10 +132,12 @@ impl Tree {
             }
             let mut followed = 0;
             while self.link_target(&current).is_some() {
-                let link = self.read_link(&current_path, fds)?;
-                current_path = path::resolve(&path::dirname(&current_path), &link);
+                let here = names[since..=at].iter().fold(base, |path, name| path::join(&path, name));
+                let link = self.read_link(&here, fds)?;
+                base = path::resolve(&path::dirname(&here), &link);
+                since = at + 1;
                 current = self
-                    .lookup_at(&current_path, Walk::NoFollow, fds, depth + 1)?
+                    .lookup_at(&base, Walk::NoFollow, fds, depth + 1)?
                     .ok_or_else(|| Abort::because("a symbolic link leads nowhere"))?;
                 if followed > MAX_LINKS_IN_A_ROW {
                     return Err(Errno::ELOOP.into());
@@ -192,28 +182,17 @@ impl Tree {
         let node = self.node(id);
         if !node.is_dir() {
             // The second format does not know "not a directory" here.
-            let errno = if self.glue == Glue::Emscripten2 {
-                Errno::EACCES
-            } else {
-                Errno::ENOTDIR
-            };
+            let errno = if self.glue == Glue::Emscripten2 { Errno::EACCES } else { Errno::ENOTDIR };
             return Err(errno.into());
         }
         if !Wanted::EXECUTE.granted_by(node.mode) {
             return Err(Errno::EACCES.into());
         }
-        if let Some(newest) = self
-            .table
-            .get(&(id, name.clone()))
-            .and_then(|nodes| nodes.last())
-        {
+        if let Some(newest) = self.table.get(&(id, name.clone())).and_then(|nodes| nodes.last()) {
             return Ok(Found::Node(*newest));
         }
         match node.kind {
-            Kind::FdDir => fds
-                .path_by_name(name)
-                .map(Found::Descriptor)
-                .ok_or_else(|| Errno::EBADF.into()),
+            Kind::FdDir => fds.path_by_name(name).map(Found::Descriptor).ok_or_else(|| Errno::EBADF.into()),
             _ => Err(Errno::ENOENT.into()),
         }
     }
@@ -233,11 +212,7 @@ impl Tree {
         names.push(&[]);
         names.reverse();
         let slash = b'/' as u16;
-        Ok(if names.len() == 1 {
-            "/".into()
-        } else {
-            names.join(&slash).into()
-        })
+        Ok(if names.len() == 1 { "/".into() } else { names.join(&slash).into() })
     }
 
     /// The mode of what was found; a descriptor's name has none, and so grants nothing.
@@ -249,11 +224,7 @@ impl Tree {
     }
 
     fn permitted(&self, found: &Found, wanted: Wanted) -> Result<(), Errno> {
-        if wanted.granted_by(self.mode_of(found)) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES)
-        }
+        if wanted.granted_by(self.mode_of(found)) { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     fn may_create(&self, dir: &Found, name: &JsString, fds: &Streams) -> Result<(), Errno> {
@@ -263,13 +234,7 @@ impl Tree {
         self.permitted(dir, Wanted::CHANGE_DIR)
     }
 
-    fn may_delete(
-        &self,
-        dir: &Found,
-        name: &JsString,
-        as_dir: bool,
-        fds: &Streams,
-    ) -> FilesResult<()> {
+    fn may_delete(&self, dir: &Found, name: &JsString, as_dir: bool, fds: &Streams) -> FilesResult<()> {
         let found = self.child(dir, name, fds)?;
         self.permitted(dir, Wanted::CHANGE_DIR)?;
         let is_dir = self.mode_of(&found) & TYPE_MASK == TYPE_DIR;
@@ -325,22 +290,8 @@ impl Tree {
     }
 
     /// Creates a symbolic link.
-    pub fn make_link(
-        &mut self,
-        target: &str,
-        path: &str,
-        clock: &mut Clock,
-    ) -> FilesResult<NodeId> {
-        self.make(
-            &path.into(),
-            TYPE_LINK | 0o777,
-            0,
-            Kind::Link {
-                target: target.into(),
-            },
-            &Streams::default(),
-            clock,
-        )
+    pub fn make_link(&mut self, target: &str, path: &str, clock: &mut Clock) -> FilesResult<NodeId> {
+        self.make(&path.into(), TYPE_LINK | 0o777, 0, Kind::Link { target: target.into() }, &Streams::default(), clock)
     }
 
     /// Mounts the directory of descriptors on the directory called `fd` in `parent`. Its root gets the same parent and
@@ -348,19 +299,15 @@ impl Tree {
     pub fn mount_descriptors(&mut self, parent: NodeId, covered: NodeId) -> FilesResult<()> {
         let name = self.node(covered).name.clone();
         let id = self.insert(parent, name, TYPE_DIR | 0o777, rdev::FD_DIR, Kind::FdDir)?;
-        self.node_mut(id).mount = Mount::Descriptors;
+        let root = self.node_mut(id);
+        root.mount = Mount::Descriptors;
+        // The mount leads to it even when its own name is gone.
+        root.open += 1;
         self.node_mut(covered).mounted = Some(id);
         Ok(())
     }
 
-    fn insert(
-        &mut self,
-        parent: NodeId,
-        name: JsString,
-        mode: i32,
-        rdev: i32,
-        kind: Kind,
-    ) -> Result<NodeId, Errno> {
+    fn insert(&mut self, parent: NodeId, name: JsString, mode: i32, rdev: i32, kind: Kind) -> Result<NodeId, Errno> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Errno::EMFILE);
         }
@@ -449,12 +396,7 @@ impl Tree {
     }
 
     /// Removes an empty directory. Reads the clock once.
-    pub fn remove_dir(
-        &mut self,
-        path: &JsString,
-        fds: &Streams,
-        clock: &mut Clock,
-    ) -> FilesResult<()> {
+    pub fn remove_dir(&mut self, path: &JsString, fds: &Streams, clock: &mut Clock) -> FilesResult<()> {
         let (parent, name) = self.split(path, fds)?;
         let parent = parent.ok_or_else(|| Abort::because("rmdir of an empty path"))?;
         let found = self.child(&parent, &name, fds)?;
@@ -487,13 +429,7 @@ impl Tree {
     /// Moves a name. Reads the clock once, unless both names already lead to one node.
     ///
     /// What the new name led to is not destroyed: it stays in the name table behind the newcomer, as in the loader.
-    pub fn rename(
-        &mut self,
-        old: &JsString,
-        new: &JsString,
-        fds: &Streams,
-        clock: &mut Clock,
-    ) -> FilesResult<()> {
+    pub fn rename(&mut self, old: &JsString, new: &JsString, fds: &Streams, clock: &mut Clock) -> FilesResult<()> {
         let (old_dir, old_name) = self.split(old, fds)?;
         let (new_dir, new_name) = self.split(new, fds)?;
         let (Some(old_dir), Some(new_dir)) = (old_dir, new_dir) else {
@@ -526,11 +462,7 @@ impl Tree {
             None => self.may_create(&new_dir, &new_name, fds)?,
         }
         self.ordinary_dir(&old_dir)?;
-        if self.is_mountpoint(&moved)
-            || target
-                .as_ref()
-                .is_some_and(|found| self.is_mountpoint(found))
-        {
+        if self.is_mountpoint(&moved) || target.as_ref().is_some_and(|found| self.is_mountpoint(found)) {
             return Err(Errno::EBUSY.into());
         }
         let Found::Node(moved) = moved else {
@@ -583,11 +515,7 @@ impl Tree {
                 return;
             }
             let parent = node.parent;
-            if let Some(Node {
-                kind: Kind::File { bytes },
-                ..
-            }) = self.nodes.remove(&id)
-            {
+            if let Some(Node { kind: Kind::File { bytes }, .. }) = self.nodes.remove(&id) {
                 self.file_bytes -= bytes.len() as u64;
             }
             self.node_mut(parent).children -= 1;
