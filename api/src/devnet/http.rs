@@ -7,8 +7,6 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 /// How every part says what it is.
@@ -73,16 +71,11 @@ impl Query {
     }
 }
 
-/// Serves until `stop` turns true, then finishes what is under way. Browsers of any origin may ask.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+/// Lets browsers of any origin ask.
+pub fn with_cors(router: Router) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request());
-    let stopped = async move {
-        // An error means that the network itself is gone, which is a reason to stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    // axum's own accept loop never ends in an error: it logs and goes on.
-    let _ = axum::serve(listener, router.layer(cors)).with_graceful_shutdown(stopped).await;
+    router.layer(cors)
 }

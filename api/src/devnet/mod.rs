@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use url::Url;
 
 use lockstep_cu::item::{Draft, Tag, Wallet};
+
+use crate::http::server::{Limits, Listening};
 
 use clock::Clock;
 use ledger::Ledger;
@@ -33,6 +34,8 @@ use scheduler::Scheduler;
 
 /// Time given to requests under way when the network stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to one part at once. Each may hold a body of [`http::BODY_BYTES_MAX`].
+const CONNECTIONS_MAX: usize = 256;
 
 /// What can be said about a network before it starts.
 #[derive(Debug, Clone)]
@@ -110,13 +113,12 @@ pub struct Urls {
 }
 
 /// A running network. It ends with [`Devnet::stop`], or with its runtime.
-#[derive(Debug)]
 pub struct Devnet {
     urls: Urls,
     scheduler: Arc<Scheduler>,
     messenger: Arc<Messenger>,
     stop: watch::Sender<bool>,
-    servers: JoinSet<()>,
+    servers: Vec<Listening>,
 }
 
 impl Devnet {
@@ -143,13 +145,13 @@ impl Devnet {
             let listen = |source| StartError::Listen { unit, address, source };
             let listener = TcpListener::bind(address).await.map_err(listen)?;
             let bound = listener.local_addr().map_err(listen)?;
-            listeners.push((listener, url_of(bound)));
+            listeners.push((listener, bound));
         }
         let urls = Urls {
-            gateway: listeners[0].1.clone(),
-            bundler: listeners[1].1.clone(),
-            messenger: listeners[2].1.clone(),
-            scheduler: listeners[3].1.clone(),
+            gateway: url_of(listeners[0].1),
+            bundler: url_of(listeners[1].1),
+            messenger: url_of(listeners[2].1),
+            scheduler: url_of(listeners[3].1),
         };
 
         let (stop, stopped) = watch::channel(false);
@@ -169,9 +171,11 @@ impl Devnet {
             messenger::routes::router(messenger.clone()),
             scheduler::routes::router(scheduler.clone()),
         ];
-        let mut servers = JoinSet::new();
-        for ((listener, _), router) in listeners.into_iter().zip(routers) {
-            servers.spawn(http::serve(listener, router, stopped.clone()));
+        let limits = Limits { connections: CONNECTIONS_MAX, ..Limits::default() };
+        let mut servers = Vec::with_capacity(UNITS.len());
+        for ((unit, (listener, address)), router) in UNITS.into_iter().zip(listeners).zip(routers) {
+            let listen = |source| StartError::Listen { unit, address, source };
+            servers.push(Listening::start(listener, http::with_cors(router), limits).map_err(listen)?);
         }
         Ok(Self { urls, scheduler, messenger, stop, servers })
     }
@@ -192,12 +196,9 @@ impl Devnet {
     }
 
     /// Stops serving; requests under way get some seconds to end.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.send_replace(true);
-        let all = async { while self.servers.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-            self.servers.shutdown().await;
-        }
+        futures::future::join_all(self.servers.into_iter().map(|server| server.stop(STOP_TIMEOUT))).await;
     }
 }
 

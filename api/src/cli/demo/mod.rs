@@ -12,14 +12,14 @@ mod sign;
 mod workload;
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lockstep_jit::ModuleFormat;
+use url::Url;
 
 use super::serve::Server;
 use crate::devnet::{self, Devnet, wallets};
@@ -82,7 +82,7 @@ impl Args {
     }
 
     /// Settings of a unit over `devnet`, with its data in `data`.
-    fn unit_settings(&self, devnet: &Devnet, data: &std::path::Path, port: u16) -> Result<Settings, String> {
+    fn unit_settings(&self, devnet: &Devnet, data: &Path, port: u16) -> Result<Settings, String> {
         let data = data.to_str().ok_or_else(|| format!("the temporary directory {} is not UTF-8", data.display()))?;
         let urls = devnet.urls();
         let listen = format!("127.0.0.1:{port}");
@@ -111,51 +111,76 @@ pub fn run(args: Args) -> super::Ending {
     ending
 }
 
+/// The parts that run while the demo does.
+struct Parts {
+    devnet: Devnet,
+    unit: Server,
+    unit_url: Url,
+}
+
 async fn demo(args: &Args, workload: Arc<Workload>) -> super::Ending {
+    // Gone with everything in it when the demo ends, however it ends.
     let directory = tempfile::Builder::new().prefix("lockstep-demo-").tempdir()?;
-    let devnet = Devnet::start(devnet::Settings {
-        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: args.port,
-        ..devnet::Settings::default()
-    })
-    .await?;
-    let unit_port =
-        if args.port == 0 { 0 } else { args.port.checked_add(4).ok_or("there is no port for the unit above 65535")? };
-    let settings = args.unit_settings(&devnet, &directory.path().join("live"), unit_port)?;
+    let parts = start(args, directory.path()).await?;
+    println!("{}\n", args.describe(&workload));
+    let right = tokio::select! {
+        right = measure(args, &parts, &workload, directory.path()) => right?,
+        interrupted = super::devnet::interrupted() => {
+            interrupted?;
+            return Err("interrupted".into());
+        }
+    };
+    if right && !args.once {
+        println!("\nThe servers stay up.\n");
+        super::devnet::print_addresses(&parts.devnet);
+        println!("  unit       {}", parts.unit_url.as_str().trim_end_matches('/'));
+        println!("\nPress Ctrl-C to stop.");
+        super::devnet::interrupted().await?;
+    }
+    parts.devnet.stop().await;
+    parts.unit.stop().await;
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn start(args: &Args, directory: &Path) -> Result<Parts, Box<dyn std::error::Error + Send + Sync>> {
+    let devnet = Devnet::start(devnet::Settings { port: args.port, ..devnet::Settings::default() }).await?;
+    let unit_port = match args.port {
+        0 => 0,
+        port => port.checked_add(4).ok_or("there is no port for the unit above 65535")?,
+    };
+    let settings = args.unit_settings(&devnet, &directory.join("live"), unit_port)?;
     logging::start(&settings.default_log_level, settings.log_format);
     let unit = Server::start(&settings).await?;
     let unit_url = client::url_of(unit.address());
     devnet.messenger().set_cu(unit_url.clone());
-    println!("{}\n", args.describe(&workload));
+    Ok(Parts { devnet, unit, unit_url })
+}
 
+/// Runs all of it and prints the table; answers whether everything was right.
+async fn measure(
+    args: &Args,
+    parts: &Parts,
+    workload: &Arc<Workload>,
+    directory: &Path,
+) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let Parts { devnet, unit, unit_url } = parts;
     let client = Client::new(devnet.urls().clone())?;
     let user = Arc::new(wallets::user());
-    let module = client.publish(&user, &workload).await?;
+    let module = client.publish(&user, workload).await?;
     let scheduler = devnet.scheduler().address();
     let authority = devnet.messenger().address();
     let tags = workload.process_tags(&module, &scheduler, &authority);
     let signed = sign::sign_all(user, workload.clone(), tags, args.processes, args.messages).await?;
 
     let faults = Faults::default();
-    let live = live::run(&client, &unit_url, &signed, &workload, args.clients, &faults).await?;
+    let live = live::run(&client, unit_url, &signed, workload, args.clients, &faults).await?;
     let memory = unit.unit().status();
-    let settings = args.unit_settings(&devnet, &directory.path().join("replay"), 0)?;
-    let replay = replay::run(&client, &settings, &unit_url, &signed, &faults).await?;
+    let settings = args.unit_settings(devnet, &directory.join("replay"), 0)?;
+    let replay = replay::run(&client, &settings, unit_url, &signed, &faults).await?;
     let report = Report { live, replay, memory, signed: &signed, clients: args.clients };
     // Whoever started the demo may not read its table.
     let _ = writeln!(std::io::stdout(), "{report}\n{faults}");
-
-    let right = faults.is_empty();
-    if right && !args.once {
-        println!("\nThe servers stay up.\n");
-        super::devnet::print_addresses(&devnet);
-        println!("  unit       {}", unit_url.as_str().trim_end_matches('/'));
-        println!("\nPress Ctrl-C to stop.");
-        super::devnet::interrupted().await?;
-    }
-    devnet.stop().await;
-    unit.stop().await;
-    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(faults.is_empty())
 }
 
 impl Args {
@@ -183,4 +208,69 @@ fn bar(what: &'static str, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>10} [{bar:40}] {pos}/{len}  {per_sec}  {eta} left");
     let style = style.expect("the template is well-formed; every run of the demo reads it").progress_chars("=> ");
     ProgressBar::new(length).with_style(style).with_prefix(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &[&str]) -> Result<Args, clap::Error> {
+        let line = std::iter::once("demo").chain(line.iter().copied());
+        <Line as clap::Parser>::try_parse_from(line).map(|line| line.args)
+    }
+
+    #[test]
+    fn a_module_needs_a_format_and_bounds_are_kept() {
+        assert!(args(&[]).is_ok());
+        for line in [
+            &["--module", "x"][..],
+            &["--format", "wasm32-unknown-emscripten4"],
+            &["--module", "x", "--format", "wasm"],
+            &["--module", "x", "--format", "wasm32-unknown-emscripten4", "--shipped", "token"],
+            &["--processes", "0"],
+            &["--messages", "0"],
+            &["--messages", "99999999999"],
+        ] {
+            assert!(args(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_module_file_that_is_not_there_is_named() {
+        let args = args(&["--module", "no-such-file.wasm", "--format", "wasm32-unknown-emscripten4"]).unwrap();
+        assert!(args.workload().unwrap_err().contains("no-such-file.wasm"));
+    }
+
+    #[test]
+    fn small_demos_of_the_shipped_modules_end_well() {
+        for shipped in ["counter", "token", "miner"] {
+            let args = args(&["--once", "--processes", "3", "--messages", "7", "--shipped", shipped]).unwrap();
+            assert_eq!(format!("{:?}", run(args).unwrap()), format!("{:?}", ExitCode::SUCCESS), "{shipped}");
+        }
+    }
+
+    #[test]
+    fn a_demo_whose_answers_are_errors_fails() {
+        // The counter knows no action of this name.
+        let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/processes/counter.wasm");
+        let line = [
+            "--once",
+            "--processes",
+            "1",
+            "--messages",
+            "2",
+            "--module",
+            module,
+            "--format",
+            "wasm32-unknown-emscripten4",
+        ];
+        let ended = run(args(&line).unwrap()).unwrap();
+        assert_eq!(format!("{ended:?}"), format!("{:?}", ExitCode::FAILURE));
+    }
 }

@@ -125,7 +125,7 @@ impl Workload {
         }
         let data = &answer["Output"]["data"];
         match self.expected {
-            Expected::Count if *data != nth.to_string() => Err(format!("expected {nth}, found {data}")),
+            Expected::Count if data.as_str() != Some(&nth.to_string()) => Err(format!("expected {nth}, found {data}")),
             _ => Ok(()),
         }
     }
