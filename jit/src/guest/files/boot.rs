@@ -40,7 +40,6 @@ impl Files {
     }
 
     /// The same files with another standard input.
-    #[allow(dead_code)] // For the engine to choose by the guest environment.
     pub fn with_stdin(mut self, stdin: Stdin) -> Self {
         self.stdin = stdin;
         self

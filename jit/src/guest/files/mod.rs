@@ -69,7 +69,6 @@ pub enum Stdin {
     AtEnd,
     /// `EIO`: the loader in a worker thread, where node has no standard input; so in the reference unit. The second
     /// format gives this in every case.
-    #[allow(dead_code)] // Not yet chosen anywhere: `Files::with_stdin`.
     Unreadable,
 }
 
