@@ -2,7 +2,11 @@
 
 use lockstep_jit::ModuleFormat;
 
-use crate::{Error, UnitSettings, js, schedule::Process, tags::Tags};
+use crate::{
+    Error, UnitSettings, js,
+    schedule::Process,
+    tags::{KEPT_BYTES_MAX, Tags},
+};
 
 /// A module this unit admits for one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,13 @@ impl Admission {
         owner: String,
         tags: Tags,
     ) -> Result<ModuleInfo, Error> {
+        let bytes = tags.bytes();
+        if bytes > KEPT_BYTES_MAX {
+            let text = format!(
+                "tags of module {id}: expected at most {KEPT_BYTES_MAX} bytes, found {bytes}"
+            );
+            return Err(Error::Unprocessable(text));
+        }
         for encoding in ["Input-Encoding", "Output-Encoding"] {
             if tags.first(encoding).is_none() {
                 return Err(Error::Unprocessable(format!(
