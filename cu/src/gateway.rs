@@ -6,6 +6,10 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -78,6 +82,16 @@ pub(crate) struct Gateway {
     data_max: u64,
     module_files: ModuleFiles,
     blocks: Mutex<BTreeMap<u64, u64>>,
+    pub queries: Family<QueryLabels, Counter>,
+}
+
+/// What a count of GraphQL queries is by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QueryLabels {
+    /// `GetTransactionMeta`, `GetSchedulerLocation` or `GetBlocks`.
+    pub query_name: &'static str,
+    /// `success` or `error`.
+    pub result: &'static str,
 }
 
 impl Gateway {
@@ -99,6 +113,7 @@ impl Gateway {
             data_max: settings.upstream_data_max_bytes,
             module_files: ModuleFiles::new(settings.data_dir.join("modules")),
             blocks: Mutex::default(),
+            queries: Family::default(),
         })
     }
 
@@ -124,7 +139,9 @@ impl Gateway {
         );
         let body = json!({ "query": query, "variables": { "ids": [id] } });
         for delay in MISSING_DELAYS.map(Some).into_iter().chain([None]) {
-            let answer = self.graphql(&body, &format!("transaction {id}")).await?;
+            let answer = self
+                .graphql("GetTransactionMeta", &body, &format!("transaction {id}"))
+                .await?;
             let read = first_node(&answer, |node| {
                 Ok(Transaction {
                     id: node.member("id").text()?.to_owned(),
@@ -167,7 +184,7 @@ impl Gateway {
                      sort: HEIGHT_DESC, first: 1) { edges { node { tags { name value } } } } }";
         let body = json!({ "query": query, "variables": { "owner": wallet } });
         let what = format!("Scheduler-Location of {wallet}");
-        let answer = self.graphql(&body, &what).await?;
+        let answer = self.graphql("GetSchedulerLocation", &body, &what).await?;
         let tags = first_node(&answer, |node| node.member("tags").tags())
             .map_err(|e| self.odd(&what, &e))?;
         let Some(tags) = tags else { return Ok(None) };
@@ -269,7 +286,9 @@ impl Gateway {
     async fn fetch_blocks(&self, body: &Value, wanted: u64) -> Result<Vec<Block>, Error> {
         let mut why = String::new();
         for url in &self.block_urls {
-            match self.http.post_json(url.clone(), body).await {
+            let answer = self.http.post_json(url.clone(), body).await;
+            self.count("GetBlocks", answer.is_ok());
+            match answer {
                 Ok(answer) => match read_blocks(&answer, wanted) {
                     Ok(blocks) => return Ok(blocks),
                     Err(mismatch) => why = format!("{}: {mismatch}", url.path()),
@@ -286,8 +305,16 @@ impl Gateway {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn graphql(&self, body: &Value, what: &str) -> Result<Value, Error> {
+    fn count(&self, query_name: &'static str, succeeded: bool) {
+        let result = if succeeded { "success" } else { "error" };
+        self.queries
+            .get_or_create(&QueryLabels { query_name, result })
+            .inc();
+    }
+
+    async fn graphql(&self, name: &'static str, body: &Value, what: &str) -> Result<Value, Error> {
         let answer = self.http.post_json(self.graphql_url.clone(), body).await;
+        self.count(name, answer.is_ok());
         answer.map_err(|failure| {
             Error::Upstream(format!(
                 "Error Encountered when fetching {what} from gateway: {failure}"

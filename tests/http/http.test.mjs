@@ -236,7 +236,7 @@ test('429: too many dry runs of one client; those answered from the cache do not
 test('503: behind more messages than the hydration limit; the first request is answered in the end', async (t) => {
   const slow = new Network()
   const p = slow.process('miner', slow.module('miner', wasm('miner')))
-  const mids = Array.from({ length: 12 }, (_, i) => slow.message(p, { Action: 'Mine', Header: 'ab'.repeat(76), First: String(i), Count: '300000' }))
+  const mids = Array.from({ length: 12 }, (_, i) => slow.message(p, { Action: 'Mine', Header: 'ab'.repeat(76), First: String(i), Count: '1500000' }))
   const busy = await around(t, slow, { env: { HYDRATION_MODE_NONCE_LIMIT: '3' } })
   const first = busy.result(mids[11], p)
   while ((await evaluations(busy)) < 2) await sleep(10)

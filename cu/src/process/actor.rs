@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     goal::{Fork, Goal, Got, Next, Standing, Waiter, Want, farther},
     pool::{Lost, Refused, closing},
     progress::Progress,
-    source::Feed,
+    source::{Feed, Source},
     stuck::Stuck,
     view::View,
 };
@@ -248,9 +249,17 @@ impl Actor {
             }
             None => self.forget_state(),
         }
-        let remaining = ahead.front().and_then(|e| e.remaining.map(|n| n + 1)).unwrap_or(ahead.len() as u64);
-        self.backlog(remaining);
-        progress.tell(turn.done.len(), self.state.as_ref().and_then(State::nonce), remaining);
+        let remaining = ahead.front().and_then(|e| e.remaining.map(|n| n + 1));
+        self.backlog(remaining.unwrap_or(ahead.len() as u64));
+        progress.add(turn.done.len());
+        if progress.is_due() {
+            let nonce = self.state.as_ref().and_then(State::nonce);
+            let remaining = match remaining {
+                Some(remaining) => Some(remaining),
+                None => missing(&*self.shared.source, ground, nonce).await,
+            };
+            progress.tell(nonce, remaining);
+        }
         self.deliver(&turn.done);
         if !turn.done.is_empty() {
             self.stuck = None;
@@ -467,6 +476,15 @@ fn turn(
         }
         (_, state) => evaluate::turn(ground, keeper, state, entries, |state| view.reached(state)),
     }
+}
+
+/// How many nonces a process that stands at `nonce` lacks to the newest, if its scheduler says so.
+fn missing<'a>(source: &'a dyn Source, ground: &'a Ground, nonce: Option<u64>) -> BoxFuture<'a, Option<u64>> {
+    async move {
+        let newest = source.latest(&ground.process).await.ok()?.nonce?;
+        Some(newest.saturating_sub(nonce?))
+    }
+    .boxed()
 }
 
 /// The first message of a process's schedule, for `Reset-Memory`.

@@ -359,7 +359,8 @@ impl Evaluator for Counters {
         if wasm.ends_with(b"bad") {
             return Err(lockstep_jit::Error::Module("is not WebAssembly".into()));
         }
-        Ok(Arc::new(Counter { script: Arc::clone(&self.0), count: 0, bytes: 100, kept: false, broken: false }))
+        let bytes = if wasm.ends_with(b"unstartable") { 0 } else { 100 };
+        Ok(Arc::new(Counter { script: Arc::clone(&self.0), count: 0, bytes, kept: false, broken: false }))
     }
 }
 
@@ -374,6 +375,9 @@ struct Counter {
 
 impl Program for Counter {
     fn instance(&self) -> Result<Box<dyn Live>, lockstep_jit::Error> {
+        if self.bytes == 0 {
+            return Err(lockstep_jit::Error::Module("fails at start-up".into()));
+        }
         Ok(Box::new(self.clone()))
     }
 

@@ -28,10 +28,11 @@ use crate::{
 const MODULES_MAX: usize = 64;
 /// Machine code of kept modules, at most, bytes.
 const CODE_BYTES_MAX: u64 = 1 << 30;
-/// How long a module that cannot run is remembered, instead of being fetched and compiled for every request.
+/// How long a module that cannot run is remembered, instead of being fetched, compiled and started for every request.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
-/// Modules compiled at one time; each compilation uses several threads by itself.
-const COMPILERS: usize = 2;
+/// Modules compiled, and started for the first time, at once. Compilations use several threads by themselves; but a module
+/// that is slow to start up must not hold up the others.
+const COMPILERS: usize = 4;
 /// Compilations that may wait.
 const COMPILE_QUEUE_MAX: usize = 1024;
 
@@ -49,7 +50,8 @@ pub(super) struct Programs {
 struct Slot {
     loading: Loading,
     used: Instant,
-    began: Instant,
+    /// When a request first learnt that it cannot run.
+    refused: Option<Instant>,
 }
 
 impl Programs {
@@ -68,17 +70,22 @@ impl Programs {
             let slot = kept.entry(key.clone()).or_insert_with(|| Slot {
                 loading: self.begin(module.id.clone(), module.format),
                 used: Instant::now(),
-                began: Instant::now(),
+                refused: None,
             });
             slot.used = Instant::now();
             slot.loading.clone()
         };
         let loaded = loading.clone().await;
         let mut kept = self.lock();
-        // A failure that may pass is forgotten at once; what the module itself is to blame for, later.
-        let passing = matches!(&loaded, Err(error) if !matches!(error, Error::Unprocessable(_)));
-        if passing && kept.get(&key).is_some_and(|slot| slot.loading.ptr_eq(&loading)) {
-            kept.remove(&key);
+        if let (Err(error), Some(slot)) = (&loaded, kept.get_mut(&key))
+            && slot.loading.ptr_eq(&loading)
+        {
+            // A failure that may pass is forgotten at once; what the module itself is to blame for, later.
+            if matches!(error, Error::Unprocessable(_)) {
+                slot.refused.get_or_insert_with(Instant::now);
+            } else {
+                kept.remove(&key);
+            }
         }
         trim(&mut kept);
         self.metrics.module_code_bytes.set(kept.values().map(Slot::code_bytes).sum());
@@ -94,13 +101,20 @@ impl Programs {
         let (compilers, metrics) = (Arc::clone(&self.compilers), Arc::clone(&self.metrics));
         let load = async move {
             let wasm = source.module_bytes(&id).await?;
-            let compile = compilers.run(move || evaluator.load(&wasm, format)).map_err(|refused| match refused {
+            let compile = move || {
+                let program = evaluator.load(&wasm, format)?;
+                // Its first start runs its constructors. Here, once, a module that fails or dawdles in them keeps nobody
+                // waiting but those who asked for it.
+                drop(program.instance()?);
+                Ok(program)
+            };
+            let compile = compilers.run(compile).map_err(|refused| match refused {
                 Refused::Full => Error::TooMany("too many modules wait to be compiled".to_owned()),
                 Refused::Closed => closing(),
             })?;
             let what = format!("module {id}");
             let program = compile.await.map_err(|lost| lost.into_error(&what))?;
-            let program = program.map_err(|error| {
+            let program: Arc<dyn Program> = program.map_err(|error: lockstep_jit::Error| {
                 tracing::warn!(module = id, %error, "module cannot run");
                 match engine_error(error, &what) {
                     Error::Unprocessable(text) => Error::Unprocessable(format!("{text} (module {id})")),
@@ -124,7 +138,7 @@ impl Programs {
 
 impl Slot {
     fn is_spent(&self) -> bool {
-        matches!(self.loading.peek(), Some(Err(_))) && self.began.elapsed() >= REFUSAL_TTL
+        self.refused.is_some_and(|since| since.elapsed() >= REFUSAL_TTL)
     }
 
     fn code_bytes(&self) -> u64 {

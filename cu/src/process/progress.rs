@@ -18,22 +18,23 @@ impl Progress {
         Self { pid: pid.to_owned(), began: now, told: now, evaluated: 0 }
     }
 
-    /// `evaluated` more entries are done, the last scheduled one has `nonce`, and `remaining` are known to follow.
-    pub(super) fn tell(&mut self, evaluated: usize, nonce: Option<u64>, remaining: u64) {
+    /// `evaluated` more entries are done.
+    pub(super) fn add(&mut self, evaluated: usize) {
         self.evaluated += evaluated as u64;
-        if self.told.elapsed() < EVERY {
-            return;
-        }
+    }
+
+    /// Whether a line is due.
+    pub(super) fn is_due(&self) -> bool {
+        self.told.elapsed() >= EVERY
+    }
+
+    /// The last scheduled entry has `nonce`, and `remaining` follow, as far as that is known.
+    pub(super) fn tell(&mut self, nonce: Option<u64>, remaining: Option<u64>) {
         self.told = Instant::now();
-        let rate = self.evaluated as f64 / self.began.elapsed().as_secs_f64();
-        let seconds_left = if rate > 0.0 { remaining as f64 / rate } else { f64::INFINITY };
-        tracing::info!(
-            process = self.pid,
-            nonce,
-            of = nonce.map(|n| n + remaining),
-            per_second = (rate * 10.0).round() / 10.0,
-            seconds_left = seconds_left.round(),
-            "replaying"
-        );
+        let per_second = self.evaluated as f64 / self.began.elapsed().as_secs_f64();
+        let of = nonce.zip(remaining).map(|(nonce, remaining)| nonce + remaining);
+        let seconds_left = remaining.map(|remaining| (remaining as f64 / per_second).round());
+        let per_second = (per_second * 10.0).round() / 10.0;
+        tracing::info!(process = self.pid, nonce, of, per_second, seconds_left, "replaying");
     }
 }

@@ -40,6 +40,8 @@ struct Known {
     places: HashMap<[u8; 32], Place>,
     order: VecDeque<[u8; 32]>,
     newest: Option<Newest>,
+    /// Ids of every nonce from this one to the newest are known.
+    complete_from: u64,
     used: u64,
 }
 
@@ -68,6 +70,16 @@ impl Index {
         }
         let known = processes.entry(process.to_owned()).or_default();
         known.used = *clock;
+        let first = nodes[0].assignment.nonce;
+        if known
+            .newest
+            .as_ref()
+            .is_none_or(|newest| first > newest.nonce + 1)
+        {
+            known.complete_from = first;
+        } else if last.assignment.nonce + 1 >= known.complete_from {
+            known.complete_from = known.complete_from.min(first);
+        }
         for node in nodes {
             let assignment = &node.assignment;
             let place = Place {
@@ -102,6 +114,15 @@ impl Index {
         guard.0.get(process)?.places.get(&key(id)?).copied()
     }
 
+    /// The nonce from which on to the newest every id of a process's schedule is known here.
+    pub fn complete_from(&self, process: &str) -> Option<u64> {
+        let guard = self
+            .processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        guard.0.get(process).map(|known| known.complete_from)
+    }
+
     /// The newest element seen of a process's schedule.
     pub fn newest(&self, process: &str) -> Option<Newest> {
         let guard = self
@@ -122,9 +143,10 @@ impl Known {
         self.places.insert(key, place);
         self.order.push_back(key);
         if self.order.len() > IDS_MAX {
-            self.order
-                .pop_front()
-                .and_then(|oldest| self.places.remove(&oldest));
+            let oldest = self.order.pop_front();
+            let forgotten = oldest.and_then(|oldest| self.places.remove(&oldest));
+            let nonce = forgotten.map_or(0, |place| place.nonce);
+            self.complete_from = self.complete_from.max(nonce + 1);
         }
     }
 }
@@ -183,12 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn it_knows_from_where_on_it_knows_all() {
+        let index = Index::default();
+        let from = || index.complete_from("P");
+        assert_eq!(from(), None);
+        index.add("P", &[node(5), node(6)]);
+        assert_eq!(from(), Some(5));
+        index.add("P", &[node(7)]);
+        assert_eq!(from(), Some(5));
+        index.add("P", &[node(0), node(1)]);
+        assert_eq!(from(), Some(5), "2 to 4 are not known");
+        index.add("P", &[node(2), node(3), node(4)]);
+        assert_eq!(from(), Some(2), "a lower bound will do");
+        index.add("P", &[node(9)]);
+        assert_eq!(from(), Some(9));
+    }
+
+    #[test]
     fn memory_is_bounded_in_ids_and_processes() {
         let index = Index::default();
         for n in 0..IDS_MAX as u64 {
             index.add("P", &[node(n)]);
         }
         assert_eq!(index.find("P", &id(0)), None);
+        assert_eq!(index.complete_from("P"), Some(IDS_MAX as u64 / 2));
         assert!(index.find("P", &id(IDS_MAX as u64 - 1)).is_some());
         for n in 0..PROCESSES_MAX {
             index.add(&format!("Q{n}"), &[node(1)]);

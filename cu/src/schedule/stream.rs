@@ -9,8 +9,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Boundary, Checkpoint, End, Entry, Kind, Position, Process, Start,
-    cron::{Gap, Next, Timetable, parse_crons},
+    cron::{Timetable, parse_crons},
     dedup,
+    gap::{Gap, Next},
     hash_chain::{CHECKED_FROM_BLOCK, HashChain},
     page::{Assignment, Node},
     pager::{From, Pager, To},
@@ -416,7 +417,9 @@ impl Merger {
                 Next::End => return Ok(()),
                 Next::NeedBlock(after) => {
                     let block = self.upstream.gateway.block_after(after).await?;
-                    let missing = block.is_none_or(|block| block.height > after + 1);
+                    let missing = block.is_none_or(|block| {
+                        block.height > after + 1 && gap.needs_block_after(after)
+                    });
                     let passed = match end {
                         RightEnd::Scheduled { height, .. } | RightEnd::Present { height } => {
                             after < height

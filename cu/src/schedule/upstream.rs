@@ -5,19 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
     End, EntryStream, Position, Process, Start,
     index::{Index, Place},
     locate::Locator,
-    page::{self, Node},
+    page::{self, Node, Page},
     pager::{From, Pager, To},
 };
 use crate::{
     Error, UnitSettings,
-    gateway::{Gateway, Transaction, Without},
+    gateway::{Gateway, QueryLabels, Transaction, Without},
     http::{self, Failure, Http},
     ids,
     memo::Memo,
@@ -34,7 +36,9 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a schedule is searched for an id that its scheduler does not resolve. A search that runs out of time goes on
 /// from there when the id is asked for again.
-const SEARCH_TIME: Duration = Duration::from_millis(1200);
+const SEARCH_TIME: Duration = Duration::from_millis(700);
+/// Searches at the same time.
+const SEARCHES_MAX: usize = 8;
 
 /// All talk with schedulers and gateways. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +54,7 @@ pub(crate) struct Inner {
     locator: Locator,
     admission: Admission,
     allow_owners: Vec<String>,
+    searches: Semaphore,
     processes: Memo<Arc<Process>>,
     modules: Memo<Arc<Transaction>>,
 }
@@ -77,6 +82,7 @@ impl Upstream {
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
+            searches: Semaphore::new(SEARCHES_MAX),
             processes: Memo::new(PROCESSES_MAX),
             modules: Memo::new(MODULES_MAX),
         })))
@@ -175,13 +181,9 @@ impl Upstream {
             Err(failure) if failure.is_refusal() => failure.to_string(),
             Err(failure) => return Err(fail(&failure)),
         };
-        let from = inner
-            .index
-            .newest(&process.id)
-            .map_or(From::Beginning, From::newest);
-        match inner.search(process, uid, from).await {
-            Ok(Some(position)) => Ok(position),
-            _ => Err(fail(&refusal)),
+        match inner.search_unseen(process, uid).await {
+            Some(position) => Ok(position),
+            None => Err(fail(&refusal)),
         }
     }
 
@@ -198,7 +200,9 @@ impl Upstream {
         if let Some(place) = self.0.index.find(&process.id, uid) {
             return Ok(Some(known(place)));
         }
-        self.0.search(process, uid, From::start(after)).await
+        self.0
+            .search(process, uid, From::start(after), To::default())
+            .await
     }
 
     /// The newest scheduled entry; the process itself where there is no other.
@@ -236,6 +240,11 @@ impl Upstream {
         self.0.now(process).await
     }
 
+    /// How many GraphQL queries were made, by name and result, for the unit's metrics.
+    pub fn graphql_queries(&self) -> Family<QueryLabels, Counter> {
+        self.0.gateway.queries.clone()
+    }
+
     /// The entries after `start` up to `end`, in order. Dropping the stream stops its work.
     ///
     /// # Panics
@@ -249,10 +258,21 @@ impl Inner {
     /// GET from a process's scheduler. If it is out of reach, the process is looked up anew next time: it may have moved.
     pub async fn ask_scheduler(&self, process: &Process, url: Url) -> Result<Value, Failure> {
         let answer = self.http.get_json(url).await;
+        self.note_absence(process, &answer);
+        answer
+    }
+
+    /// GET of a page of a process's schedule.
+    pub async fn ask_page(&self, process: &Process, url: Url) -> Result<Page, Failure> {
+        let answer = self.http.get(url, page::read_body).await;
+        self.note_absence(process, &answer);
+        answer
+    }
+
+    fn note_absence<T>(&self, process: &Process, answer: &Result<T, Failure>) {
         if matches!(answer, Err(Failure::Unreachable(_))) && !self.locator.is_fixed() {
             self.processes.forget(&process.id);
         }
-        answer
     }
 
     async fn load_process(&self, id: &str) -> Result<(Arc<Process>, Duration), Error> {
@@ -341,8 +361,7 @@ impl Inner {
                     .append_pair("from-nonce", &before.to_string())
                     .append_pair("to-nonce", &nonce.to_string())
                     .append_pair("limit", "2");
-                let page = self.ask_scheduler(process, url.clone()).await;
-                let page = page.ok().and_then(|page| page::read_page(&page).ok());
+                let page = self.ask_page(process, url.clone()).await;
                 let nodes = page.map(|page| page.nodes).unwrap_or_default();
                 let fits = |node: &&Node| {
                     node.assignment.nonce == nonce && node.assignment.process == process.id
@@ -374,14 +393,38 @@ impl Inner {
         Pager::new(self.clone(), Arc::new(process.clone()), from, to, page_size)
     }
 
+    /// Looks for an id in what has not been seen of a schedule: first after the newest element seen, then before what is
+    /// remembered. A fault on the way is no answer.
+    async fn search_unseen(self: &Arc<Self>, process: &Process, uid: &str) -> Option<Position> {
+        // Searches are for the rare id; more of them would only load schedulers.
+        let _permit = self.searches.try_acquire().ok()?;
+        let newest = self
+            .index
+            .newest(&process.id)
+            .map_or(From::Beginning, From::newest);
+        if let Ok(Some(position)) = self.search(process, uid, newest, To::default()).await {
+            return Some(position);
+        }
+        let before = self.index.complete_from(&process.id)?.checked_sub(1)?;
+        let to = To {
+            nonce: Some(before),
+            timestamp: None,
+        };
+        self.search(process, uid, From::Beginning, to)
+            .await
+            .ok()
+            .flatten()
+    }
+
     async fn search(
         self: &Arc<Self>,
         process: &Process,
         uid: &str,
         from: From,
+        to: To,
     ) -> Result<Option<Position>, Error> {
         let begun = Instant::now();
-        let mut pager = self.pager(process, from, To::default(), self.page_size);
+        let mut pager = self.pager(process, from, to, self.page_size);
         while let Some(nodes) = pager.next_page().await? {
             let fits = |node: &&Node| node.assignment.id == uid || node.message_id() == uid;
             if let Some(node) = nodes.iter().find(fits) {

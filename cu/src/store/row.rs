@@ -253,7 +253,8 @@ mod tests {
         let bytes = row.encode();
         let place = row.place.clone();
         let small = std::thread::Builder::new().stack_size(1 << 20);
-        let read = small.spawn(move || Row::decode(place, &bytes).map(|row| row.clone().encode())).unwrap().join().unwrap();
+        let read =
+            small.spawn(move || Row::decode(place, &bytes).map(|row| row.clone().encode())).unwrap().join().unwrap();
         assert_eq!(read, Some(row.encode()));
     }
 

@@ -6,7 +6,7 @@ use wasmtime::{AsContext, AsContextMut, Caller, Global, Memory, Table, TypedFunc
 use super::{
     clock::Clock,
     environ::GuestEnv,
-    files::{Files, Glue},
+    files::{Files, Glue, Stdin},
     text::JsString,
 };
 use crate::ModuleFormat;
@@ -243,7 +243,11 @@ impl Host {
     /// memory and message alone.
     pub fn reset(&mut self, seed: &str) {
         self.clock = Clock::new();
-        self.files = glue(self.format).map(|glue| Files::boot(glue, seed, &mut self.clock));
+        let stdin = match self.env {
+            GuestEnv::Reference => Stdin::Unreadable,
+            GuestEnv::Empty => Stdin::AtEnd,
+        };
+        self.files = glue(self.format).map(|glue| Files::boot(glue, seed, &mut self.clock).with_stdin(stdin));
         self.asyncify = AsyncifyState::Normal;
         self.temp_ret0 = 0;
         self.time_zone_is_set = false;

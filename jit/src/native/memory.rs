@@ -53,11 +53,6 @@ impl Image {
         Ok(Self { file: Arc::new(file), len: 0, written: Vec::new() })
     }
 
-    /// Bytes of linear memory.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Bytes of host memory the image takes.
     pub fn resident_bytes(&self) -> u64 {
         self.written.iter().map(|w| u64::from(w.count_ones())).sum::<u64>() * PAGE_BYTES as u64

@@ -142,6 +142,35 @@ async fn an_id_that_its_scheduler_stopped_resolving_is_found_in_the_schedule() {
 }
 
 #[tokio::test]
+async fn an_id_from_before_what_is_remembered_is_found_too() {
+    let schedule = plain("p");
+    let net = Net::start(ROCKS, [schedule.clone()]).await;
+    let lost = format!("/su/{}", uid(&schedule, 3));
+    net.special(move |asked| (asked.path == lost).then(|| Answer::Json(400, json!({}))));
+    let entries = every(&net.upstream(), &schedule.id(), Start::Cold, End::Latest).await;
+    // This one has seen the end of the schedule only.
+    let up = net.upstream();
+    every(
+        &up,
+        &schedule.id(),
+        after(&entries[20].checkpoint),
+        End::Latest,
+    )
+    .await;
+    let process = up.process(&schedule.id()).await.unwrap();
+    let found = up
+        .locate_message(&process, &uid(&schedule, 3))
+        .await
+        .unwrap();
+    assert_eq!(found.nonce, Some(3));
+    // And has seen all of it now: an unknown id costs one page more, not the schedule.
+    let pages = || net.asked(&format!("/su/{}?", schedule.id()));
+    let before = pages();
+    assert!(up.locate_message(&process, &id("nobody")).await.is_err());
+    assert!(pages() - before <= 2, "{} pages", pages() - before);
+}
+
+#[tokio::test]
 async fn another_process_message_is_not_taken_for_ones_own() {
     let (p, q) = (plain("p"), plain("q").assignment("shared", T + 999, B, &[]));
     let net = Net::start(ROCKS, [p.clone(), q.clone()]).await;

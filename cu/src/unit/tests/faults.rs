@@ -85,6 +85,17 @@ async fn a_module_that_cannot_run_is_unprocessable_and_compiled_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_does_not_start_up_is_tried_once_and_on_no_evaluating_thread() {
+    let world = World::new().await;
+    world.network.spawn("unstartable", &["inc"]);
+    for _ in 0..3 {
+        let Err(Error::Unprocessable(text)) = world.result("unstartable", "unstartable").await else { panic!() };
+        assert!(text.contains("fails at start-up") && text.contains("module-unstartable"), "{text}");
+    }
+    assert_eq!((world.engine.loads(), world.metrics().modules_loaded.get()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_in_a_long_message_holds_up_no_other() {
     let world = World::new().await;
     world.network.spawn("p", &["gate"]);

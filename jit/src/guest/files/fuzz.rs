@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::guest::clock::Clock;
 
 #[derive(Clone, Debug)]
 struct Call {

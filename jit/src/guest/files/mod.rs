@@ -5,8 +5,8 @@
 //! both follow the loader exactly, its oddities included; where one is reproduced on purpose a comment says so.
 //! Nothing here reaches the host: no files, no time, no randomness.
 //!
-//! Output to the terminal is discarded. Operations that the loader stamps with a time take the [`Clock`]; no other
-//! operation reads it.
+//! Output to the terminal is discarded. Operations that the loader stamps with a time take the
+//! [`Clock`](crate::guest::clock::Clock); no other operation reads it.
 
 mod boot;
 mod error;
@@ -30,7 +30,6 @@ pub use ops::js_offset;
 pub use special::{Fcntl, Ioctl, ReadLink, TERMIOS_CHARACTERS, TERMIOS_FLAGS};
 pub use stat::Stat;
 
-pub use crate::guest::clock::Clock;
 use crate::guest::{
     random::Random,
     text::{self, JsString},
@@ -85,16 +84,19 @@ pub struct Files {
 
 impl Files {
     /// Bytes in all files.
+    #[cfg(test)]
     pub fn file_bytes(&self) -> u64 {
         self.tree.file_bytes()
     }
 
     /// Number of inodes.
+    #[cfg(test)]
     pub fn nodes(&self) -> usize {
         self.tree.count()
     }
 
     /// Number of open descriptors.
+    #[cfg(test)]
     pub fn streams(&self) -> usize {
         self.streams.count()
     }

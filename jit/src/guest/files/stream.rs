@@ -92,6 +92,7 @@ impl Streams {
         self.streams.contains_key(&fd)
     }
 
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.streams.len()
     }

@@ -1,6 +1,7 @@
 //! Facts about files that are worth naming; `golden.rs` has the rest.
 
 use super::*;
+use crate::guest::clock::Clock;
 
 fn boot(glue: Glue) -> (Files, Clock) {
     let mut clock = Clock::new();

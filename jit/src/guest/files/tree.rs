@@ -90,10 +90,12 @@ impl Tree {
         self.nodes.values_mut().for_each(|node| node.timestamp = ms);
     }
 
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
+    #[cfg(test)]
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
