@@ -112,27 +112,32 @@ impl Http {
 
     /// GET, JSON.
     pub async fn get_json(&self, url: Url) -> Result<Value, Failure> {
-        self.json(Ask {
+        self.get(url, read_json).await
+    }
+
+    /// GET, with a body of JSON's size that `read` makes something of, or says what is wrong with it.
+    pub async fn get<T: Send + 'static>(&self, url: Url, read: Read<T>) -> Result<T, Failure> {
+        let ask = Ask {
             method: Method::GET,
             url,
             body: None,
             max: self.json_max,
             timeout: self.timeout,
-        })
-        .await
+        };
+        self.read(ask, read).await
     }
 
     /// POST of JSON, JSON back.
     pub async fn post_json(&self, url: Url, body: &Value) -> Result<Value, Failure> {
         let body = Some(body.to_string().into_bytes());
-        self.json(Ask {
+        let ask = Ask {
             method: Method::POST,
             url,
             body,
             max: self.json_max,
             timeout: self.timeout,
-        })
-        .await
+        };
+        self.read(ask, read_json).await
     }
 
     /// GET, bytes, at most `max` of them.
@@ -161,19 +166,16 @@ impl Http {
         })
     }
 
-    async fn json(&self, ask: Ask) -> Result<Value, Failure> {
+    async fn read<T: Send + 'static>(&self, ask: Ask, read: Read<T>) -> Result<T, Failure> {
         let body = self.retried(&ask).await?;
-        let path = ask.url.path().to_owned();
-        if body.len() < PARSE_ASIDE_BYTES {
-            return parse(&path, &body);
-        }
-        let parsed = tokio::task::spawn_blocking(move || parse(&path, &body)).await;
-        parsed.unwrap_or_else(|e| {
-            Err(Failure::Malformed(format!(
-                "{}: parsing stopped: {e}",
-                ask.url.path()
-            )))
-        })
+        let read = match body.len() < PARSE_ASIDE_BYTES {
+            true => read(&body),
+            false => {
+                let aside = tokio::task::spawn_blocking(move || read(&body)).await;
+                aside.unwrap_or_else(|e| Err(format!("reading it stopped: {e}")))
+            }
+        };
+        read.map_err(|wrong| Failure::Malformed(format!("{}: {wrong}", ask.url.path())))
     }
 
     /// Asks again where that may help, within the time of one request.
@@ -259,14 +261,15 @@ impl Http {
     }
 }
 
-fn parse(path: &str, body: &[u8]) -> Result<Value, Failure> {
+/// Makes something of a body, or says what was expected and what was found.
+type Read<T> = fn(&[u8]) -> Result<T, String>;
+
+/// Reads JSON.
+pub fn read_json(body: &[u8]) -> Result<Value, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     serde_json::from_slice(body).map_err(|e| {
-        let shown: String = String::from_utf8_lossy(&body[..body.len().min(48)]).into_owned();
-        Failure::Malformed(format!(
-            "{path}: expected JSON, found {shown:?} ({} bytes; {e})",
-            body.len()
-        ))
+        let shown = String::from_utf8_lossy(&body[..body.len().min(48)]);
+        format!("expected JSON, found {shown:?} ({} bytes; {e})", body.len())
     })
 }
 

@@ -2,7 +2,11 @@
 
 use lockstep_jit::ModuleFormat;
 
-use crate::{Error, UnitSettings, js, schedule::Process, tags::Tags};
+use crate::{
+    Error, UnitSettings, js,
+    schedule::Process,
+    tags::{KEPT_BYTES_MAX, Tags},
+};
 
 /// A module this unit admits for one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,13 @@ impl Admission {
         owner: String,
         tags: Tags,
     ) -> Result<ModuleInfo, Error> {
+        let bytes = tags.bytes();
+        if bytes > KEPT_BYTES_MAX {
+            let text = format!(
+                "tags of module {id}: expected at most {KEPT_BYTES_MAX} bytes, found {bytes}"
+            );
+            return Err(Error::Unprocessable(text));
+        }
         for encoding in ["Input-Encoding", "Output-Encoding"] {
             if tags.first(encoding).is_none() {
                 return Err(Error::Unprocessable(format!(
@@ -137,14 +148,14 @@ fn limit(
     } else {
         parse(&values)
     };
-    wanted
-        .filter(|wanted| (1..=max).contains(wanted))
-        .ok_or_else(|| {
-            Error::LimitExceeded(format!(
-                "{name} for process \"{}\" exceeds supported limit",
-                process.id
-            ))
-        })
+    let admitted = wanted.filter(|wanted| (1..=max).contains(wanted));
+    admitted.ok_or_else(|| {
+        let why = match values.len() {
+            0 | 1 => " exceeds supported limit".to_owned(),
+            n => format!(": expected one tag within the supported limit, found {n} tags"),
+        };
+        Error::LimitExceeded(format!("{name} for process \"{}\"{why}", process.id))
+    })
 }
 
 /// A size in bytes: a decimal number, then optional spaces, then one of kb, mb, gb, tb, pb (1024 based, any case); or,
@@ -318,10 +329,10 @@ mod tests {
     #[test]
     fn repeated_limits_are_no_memory_limit_but_a_first_compute_limit() {
         let twice = [("Memory-Limit", "1-gb"), ("Memory-Limit", "2-gb")];
-        assert!(matches!(
-            admit(&MODULE, &twice),
-            Err(Error::LimitExceeded(_))
-        ));
+        match admit(&MODULE, &twice) {
+            Err(Error::LimitExceeded(text)) => assert!(text.ends_with("found 2 tags"), "{text}"),
+            other => panic!("{other:?}"),
+        }
         let twice = [("Compute-Limit", "5"), ("Compute-Limit", "6")];
         assert_eq!(admit(&MODULE, &twice).unwrap().gas_limit, 5);
     }

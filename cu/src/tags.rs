@@ -21,6 +21,10 @@ impl Tag {
     }
 }
 
+/// Most bytes of a process's or a module's tags. (Data items may have 4096, base-layer transactions 2048.) They are kept
+/// in memory and go into every evaluation.
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// Tags in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,6 +53,14 @@ impl Tags {
     /// Whether some tag has this name and value.
     pub fn contains(&self, name: &str, value: &str) -> bool {
         self.all(name).any(|v| v == value)
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|tag| tag.name.len() + tag.value.len())
+            .sum()
     }
 
     /// What the guest may see of a message's tags: all but those named exactly `From` or `Owner`, which would pass for

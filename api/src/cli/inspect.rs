@@ -86,11 +86,13 @@ fn memory(module: &Inspection) -> String {
     format!("{bits}-bit addresses, {} at first, {max} at most", bytes(memory.pages_min))
 }
 
-fn listed<'a>(formats: &[ModuleFormat], if_none: &str, name: impl Fn(ModuleFormat) -> &'a str) -> String {
-    match formats {
-        [] => if_none.to_owned(),
-        all if all.len() == ModuleFormat::ALL.len() => "all formats".to_owned(),
-        some => some.iter().map(|&format| name(format)).collect::<Vec<_>>().join(", "),
+fn listed(formats: &[ModuleFormat], if_none: &str, name: impl Fn(ModuleFormat) -> &'static str) -> String {
+    let missing: Vec<_> = ModuleFormat::ALL.into_iter().filter(|format| !formats.contains(format)).collect();
+    match (formats, missing.as_slice()) {
+        ([], _) => if_none.to_owned(),
+        (_, []) => "all formats".to_owned(),
+        (_, [one]) => format!("all but {}", name(*one)),
+        (some, _) => some.iter().map(|&format| name(format)).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -143,6 +145,7 @@ mod tests {
             imports: vec![
                 import("exit", ModuleFormat::ALL.to_vec()),
                 import("invoke_vjj", vec![ModuleFormat::Wasm64, ModuleFormat::Emscripten4]),
+                import("fd_read", ModuleFormat::ALL[1..].to_vec()),
                 import("launch_rocket", vec![]),
             ],
             exports: vec![("handle".into(), "func (i64, i64) -> i64".into()), ("memory".into(), "memory".into())],
@@ -167,9 +170,10 @@ features  memory64, sign extension
 refused   yes
   nobody provides env.launch_rocket
 
-imports 3, with the formats that provide them
+imports 4, with the formats that provide them
   env.exit           func (i32) -> i32  all formats
   env.invoke_vjj     func (i32) -> i32  wasm64, emscripten4
+  env.fd_read        func (i32) -> i32  all but emscripten
   env.launch_rocket  func (i32) -> i32  nobody
 
 exports 2

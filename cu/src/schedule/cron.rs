@@ -293,6 +293,7 @@ mod tests {
             ("7-block", Some(7)),
             ("7x-blocks", Some(7)),
             ("1-minute-2", Some(60)),
+            ("1 hour", None),
         ] {
             assert_eq!(every(interval).unwrap(), want, "{interval:?}");
         }

@@ -349,6 +349,64 @@ mod tests {
         );
     }
 
+    #[test]
+    fn four_crons_over_seventy_minutes_and_three_blocks_fall_fifteen_times() {
+        let minute = 60_000;
+        let intervals = ["10-minutes", "2-blocks", "15-minutes", "2-blocks"];
+        let table = Timetable::new(&crons(&intervals), 125_000, 0);
+        let blocks: Vec<_> = [35, 51, 80, 95, 105]
+            .into_iter()
+            .zip(125_012..)
+            .map(|(at, height)| block(height, at * 60))
+            .collect();
+        let ticks = all(&table, (20 * minute, 125_011), 90 * minute, &blocks, None);
+        let rules: Vec<_> = table.rules().map(|rule| rule.id.as_str()).collect();
+        let seen: Vec<_> = ticks
+            .iter()
+            .map(|t| {
+                (
+                    t.timestamp / minute,
+                    t.block_height - 125_000,
+                    rules[t.rule],
+                )
+            })
+            .collect();
+        let (ten, fifteen) = ("0-10-minutes", "1-15-minutes");
+        assert_eq!(
+            seen,
+            [
+                (20, 11, ten),
+                (30, 11, ten),
+                (30, 11, fifteen),
+                (35, 12, "0-2-blocks"),
+                (35, 12, "1-2-blocks"),
+                (40, 12, ten),
+                (45, 12, fifteen),
+                (50, 12, ten),
+                (60, 13, ten),
+                (60, 13, fifteen),
+                (70, 13, ten),
+                (75, 13, fifteen),
+                (80, 14, "0-2-blocks"),
+                (80, 14, "1-2-blocks"),
+                (80, 14, ten),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_block_is_due_at_multiples_from_the_origin_but_not_at_the_origin() {
+        for (origin, fires) in [(123_455, 1), (123_457, 0), (125_000, 0)] {
+            let table = Timetable::new(&crons(&["5-blocks"]), origin, 0);
+            let blocks = [block(125_000, 10)];
+            assert_eq!(
+                all(&table, (0, 124_999), 20_000, &blocks, None).len(),
+                fires,
+                "origin {origin}"
+            );
+        }
+    }
+
     fn any_intervals() -> impl Strategy<Value = Vec<String>> {
         let one = (
             1..40u64,

@@ -5,6 +5,7 @@
 
 mod cron;
 mod dedup;
+mod fast_page;
 mod gap;
 mod hash_chain;
 mod index;

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::fast_page;
 use crate::{
-    js, message,
+    http, js, message,
     shape::{At, Mismatch},
     tags::Tags,
 };
@@ -63,6 +64,14 @@ impl Node {
     }
 }
 
+/// Reads a page from an answer's body.
+pub(crate) fn read_body(body: &[u8]) -> Result<Page, Mismatch> {
+    match fast_page::read(body) {
+        Some(page) => Ok(page),
+        None => read_page(&http::read_json(body)?),
+    }
+}
+
 /// Reads a page.
 pub(crate) fn read_page(page: &Value) -> Result<Page, Mismatch> {
     let root = At::root(page);
@@ -93,7 +102,7 @@ pub(crate) fn read_node(node: &At<'_>) -> Result<Node, Mismatch> {
     let assignment = read_assignment(&node.member("assignment"))?;
     let message = node.member("message");
     if !message.is_some() {
-        if assignment.message.as_deref().is_none_or(str::is_empty) {
+        if !assignment.names_an_item() {
             return Err(message.mismatch("a message, or an assignment with a tag Message"));
         }
         return Ok(Node {
@@ -127,29 +136,51 @@ pub(crate) fn read_assignment(assignment: &At<'_>) -> Result<Assignment, Mismatc
     let id = assignment.member("id").some_text()?.to_owned();
     let at = assignment.member("tags");
     let tags = at.tags()?;
-    let text = |name: &str| tags.first(name).map(str::to_owned);
-    let whole = |name: &str| {
-        text(name)
+    Assignment::new(id, |name| tags.first(name), tags.all("Exclude"))
+}
+
+impl Assignment {
+    /// From its id, the first value of each of its tags, and all values of its tags `Exclude`.
+    pub fn new<'a>(
+        id: String,
+        first: impl Fn(&'static str) -> Option<&'a str>,
+        exclude: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, Mismatch> {
+        let found = |name| first(name).map_or("nothing".to_owned(), |value| format!("{value:?}"));
+        let odd = |name, expected: &str| {
+            format!(
+                "assignment {id}: tag {name}: expected {expected}, found {}",
+                found(name)
+            )
+        };
+        let whole = |name| {
+            first(name)
+                .and_then(js::parse_int)
+                .ok_or_else(|| odd(name, "a whole number"))
+        };
+        let text = |name| first(name).map(str::to_owned);
+        if id.is_empty() {
+            return Err("assignment: expected an id, found an empty one".to_owned());
+        }
+        Ok(Self {
+            process: text("Process").ok_or_else(|| odd("Process", "an id"))?,
+            epoch: whole("Epoch")?,
+            nonce: whole("Nonce")?,
+            timestamp: whole("Timestamp")?,
+            block_height: whole("Block-Height")?,
+            hash_chain: text("Hash-Chain"),
+            message: text("Message"),
+            exclude: exclude.map(str::to_owned).collect(),
+            id: id.clone(),
+        })
+    }
+
+    /// Whether its tag `Message` names the item that it assigns.
+    pub fn names_an_item(&self) -> bool {
+        self.message
             .as_deref()
-            .and_then(js::parse_int)
-            .ok_or_else(|| {
-                let found = text(name).map_or("nothing".to_owned(), |value| format!("{value:?}"));
-                format!("assignment {id}: tag {name}: expected a whole number, found {found}")
-            })
-    };
-    Ok(Assignment {
-        process: text("Process").ok_or_else(|| {
-            format!("assignment {id}: tag Process: expected an id, found nothing")
-        })?,
-        epoch: whole("Epoch")?,
-        nonce: whole("Nonce")?,
-        timestamp: whole("Timestamp")?,
-        block_height: whole("Block-Height")?,
-        hash_chain: text("Hash-Chain"),
-        message: text("Message"),
-        exclude: tags.all("Exclude").map(str::to_owned).collect(),
-        id: id.clone(),
-    })
+            .is_some_and(|message| !message.is_empty())
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +347,53 @@ mod tests {
             let spots = ["", "/page_info", "/edges", "/edges/0/node", "/edges/0/node/assignment/tags", "/edges/0/node/message"];
             *whole.pointer_mut(spots[spot]).unwrap() = value;
             let _ = read_page(&whole);
+        }
+
+        #[test]
+        fn the_fast_reading_gives_what_the_careful_one_gives_or_nothing(value in any_json(), spot in 0..8usize) {
+            let mut whole = page(scheduled());
+            let spots = [
+                "/edges/0/cursor", "/edges/0/node/message/anchor", "/edges/0/node/message/data",
+                "/edges/0/node/message/signature", "/edges/0/node/message/owner/key", "/edges/0/node/message/tags",
+                "/edges/0/node/message", "/edges/0/node/assignment/tags/6/value",
+            ];
+            *whole.pointer_mut(spots[spot]).unwrap() = value;
+            let body = whole.to_string();
+            if let (Some(fast), Ok(careful)) = (fast_page::read(body.as_bytes()), read_page(&whole)) {
+                prop_assert_eq!(format!("{fast:?}"), format!("{careful:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn usual_pages_are_read_fast() {
+        let body = page(scheduled()).to_string();
+        let fast = fast_page::read(body.as_bytes()).unwrap();
+        assert_eq!(
+            format!("{fast:?}"),
+            format!("{:?}", read_page(&page(scheduled())).unwrap())
+        );
+        for (without, want) in [
+            ("signature", true),
+            ("anchor", true),
+            ("data", true),
+            ("tags", true),
+            ("id", false),
+        ] {
+            let mut odd = page(scheduled());
+            odd["edges"][0]["node"]["message"]
+                .as_object_mut()
+                .unwrap()
+                .remove(without);
+            let fast = fast_page::read(odd.to_string().as_bytes());
+            assert_eq!(fast.is_some(), want, "{without}");
+            if let Some(fast) = fast {
+                assert_eq!(
+                    format!("{fast:?}"),
+                    format!("{:?}", read_page(&odd).unwrap()),
+                    "{without}"
+                );
+            }
         }
     }
 }

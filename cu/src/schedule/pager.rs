@@ -232,9 +232,7 @@ impl Pager {
             }
             query.append_pair("limit", &self.limit.to_string());
         }
-        let path = url.path().to_owned();
-        let page = self.upstream.ask_scheduler(&self.process, url).await?;
-        page::read_page(&page).map_err(|mismatch| Failure::Malformed(format!("{path}: {mismatch}")))
+        self.upstream.ask_page(&self.process, url).await
     }
 
     /// The elements that have not been seen. At the first fault, what is left is dropped and the fault kept for later.

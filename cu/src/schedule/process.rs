@@ -6,7 +6,7 @@ use url::Url;
 use crate::{
     Error,
     shape::{At, Field, Mismatch},
-    tags::Tags,
+    tags::{KEPT_BYTES_MAX, Tags},
 };
 
 /// A verified process: it speaks ao, is a process, and names a module.
@@ -57,8 +57,19 @@ impl Process {
     /// Refuses what is no process of ao.
     ///
     /// # Errors
-    /// [`Error::Upstream`] `Tag 'X': ...`, as the reference has it; [`Error::Unprocessable`] for more than one module.
+    /// [`Error::Upstream`] `Tag 'X': ...`, as the reference has it; [`Error::Unprocessable`] for more than one module, or
+    /// for tags without end.
     pub(crate) fn verified(self) -> Result<Self, Error> {
+        let length = |field: &Field| field.iter().flatten().map(String::len).sum::<usize>();
+        let bytes =
+            self.tags.bytes() + length(&self.signature) + length(&self.anchor) + self.owner.len();
+        if bytes > KEPT_BYTES_MAX {
+            let text = format!(
+                "process {}: expected at most {KEPT_BYTES_MAX} bytes of tags, signature and anchor, found {bytes}",
+                self.id
+            );
+            return Err(Error::Unprocessable(text));
+        }
         for (name, value) in [("Data-Protocol", "ao"), ("Type", "Process")] {
             if !self.tags.contains(name, value) {
                 return Err(Error::Upstream(format!(
@@ -153,6 +164,14 @@ mod tests {
             ("Module", "N"),
         ];
         assert!(matches!(read(&two), Err(Error::Unprocessable(_))));
+        let long = "x".repeat(KEPT_BYTES_MAX);
+        let large = [
+            ("Data-Protocol", "ao"),
+            ("Type", "Process"),
+            ("Module", "M"),
+            ("Name", &long),
+        ];
+        assert!(matches!(read(&large), Err(Error::Unprocessable(_))));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     End, EntryStream, Position, Process, Start,
     index::{Index, Place},
     locate::Locator,
-    page::{self, Node},
+    page::{self, Node, Page},
     pager::{From, Pager, To},
 };
 use crate::{
@@ -258,10 +258,21 @@ impl Inner {
     /// GET from a process's scheduler. If it is out of reach, the process is looked up anew next time: it may have moved.
     pub async fn ask_scheduler(&self, process: &Process, url: Url) -> Result<Value, Failure> {
         let answer = self.http.get_json(url).await;
+        self.note_absence(process, &answer);
+        answer
+    }
+
+    /// GET of a page of a process's schedule.
+    pub async fn ask_page(&self, process: &Process, url: Url) -> Result<Page, Failure> {
+        let answer = self.http.get(url, page::read_body).await;
+        self.note_absence(process, &answer);
+        answer
+    }
+
+    fn note_absence<T>(&self, process: &Process, answer: &Result<T, Failure>) {
         if matches!(answer, Err(Failure::Unreachable(_))) && !self.locator.is_fixed() {
             self.processes.forget(&process.id);
         }
-        answer
     }
 
     async fn load_process(&self, id: &str) -> Result<(Arc<Process>, Duration), Error> {
@@ -350,8 +361,7 @@ impl Inner {
                     .append_pair("from-nonce", &before.to_string())
                     .append_pair("to-nonce", &nonce.to_string())
                     .append_pair("limit", "2");
-                let page = self.ask_scheduler(process, url.clone()).await;
-                let page = page.ok().and_then(|page| page::read_page(&page).ok());
+                let page = self.ask_page(process, url.clone()).await;
                 let nodes = page.map(|page| page.nodes).unwrap_or_default();
                 let fits = |node: &&Node| {
                     node.assignment.nonce == nonce && node.assignment.process == process.id
