@@ -25,7 +25,14 @@ const processes = 16
 
 const evals = (n) => Array.from({ length: n }, () => ({ tags: { Action: 'Eval' }, data: 'return 1+1' }))
 const isRight = (result) => assert.equal(result.Output?.data, '2', JSON.stringify(result).slice(0, 300))
-const peakKb = (pid) => { try { return +(/VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) } catch { return 0 } }
+/** What a process used so far: peak memory and processor time (ticks of 10 ms). Nothing once it has ended. */
+const usage = (pid) => {
+  try {
+    const [user, system] = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).map(Number)
+    const peak = /VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))
+    return peak && { peakMb: +peak[1] / 1024, cpu: (user + system) / 100 }
+  } catch { return null }
+}
 
 /** `copies` processes, each given its boot (not timed) and then `n` messages in turn, by the npm loader in this node process. */
 async function byLoader (format, n, copies) {
@@ -39,7 +46,7 @@ async function byLoader (format, n, copies) {
       const handle = await fresh()
       running.push({ handle, state: (await handle(null, boot, env)).Memory })
     }
-    const begun = now()
+    const [begun, cpu] = [now(), process.cpuUsage()]
     for (const msg of messages) {
       for (const p of running) {
         const { Memory, ...result } = await p.handle(p.state, msg, env)
@@ -47,13 +54,14 @@ async function byLoader (format, n, copies) {
         p.state = Memory
       }
     }
-    return { messages: n * copies, seconds: (now() - begun) / 1000 }
+    const { user, system } = process.cpuUsage(cpu)
+    return { messages: n * copies, seconds: (now() - begun) / 1000, cpu: (user + system) / 1e6 }
   })
 }
 
 /**
- * The same by `lockstep eval --copies`, which prints `N messages in S s, R messages/s` for all copies on all cores. The boots are
- * timed apart, in a run of their own, and taken off.
+ * The same by `lockstep eval --copies`, which prints `N messages in S s, R messages/s` for all copies on all cores. Compiling is
+ * done before, into a cache; the boots are timed apart, in a run of their own, and taken off.
  */
 async function byLockstep (format, n, copies) {
   const env = environment('bench', format)
@@ -64,19 +72,20 @@ async function byLockstep (format, n, copies) {
       const args = ['eval', '--module', module, '--format', format, '--guest-env', 'empty', '--copies', String(copies), '--cache', path.join(dir, 'code'), file]
       const child = spawn(lockstep, args, { stdio: ['ignore', 'ignore', 'pipe'] })
       let err = ''
-      let peak = 0
+      let used = { peakMb: 0, cpu: 0 }
       child.stderr.setEncoding('utf8').on('data', (d) => { err += d })
-      const watch = setInterval(() => { peak = Math.max(peak, peakKb(child.pid)) }, 10)
+      const watch = setInterval(() => { used = usage(child.pid) ?? used }, 5)
       const code = await new Promise((resolve) => child.on('close', resolve))
       clearInterval(watch)
       const last = /(\d+) messages in ([\d.]+) s/.exec(err.trim().split('\n').at(-1))
       if (code !== 0 || !last) throw new Error(`lockstep ${args.join(' ')}: exit ${code}\n${err}`)
       assert.equal(+last[1], (count + 1) * copies)
-      return { seconds: +last[2], peak }
+      return { seconds: +last[2], ...used }
     }
+    await timed(0) // compiles
     const boots = await timed(0)
     const all = await timed(n)
-    return { messages: n * copies, seconds: all.seconds - boots.seconds, peakMb: all.peak / 1024 }
+    return { messages: n * copies, seconds: all.seconds - boots.seconds, cpu: all.cpu - boots.cpu, peakMb: all.peakMb }
   } finally { fs.rmSync(dir, { recursive: true, force: true }) }
 }
 
@@ -92,10 +101,11 @@ function answersAgree () {
 }
 
 const rate = ({ messages, seconds }) => messages / seconds
-const show = (what, { messages, seconds, peakMb }) => console.log(`  ${what.padEnd(34)} ${rate({ messages, seconds }).toFixed(1).padStart(9)} messages/s  ${(seconds / messages * 1000).toFixed(3).padStart(9)} ms each  (${messages})${peakMb ? `  peak ${peakMb.toFixed(0)} MB` : ''}`)
+const show = (what, { messages, seconds, cpu, peakMb }) => console.log(`  ${what.padEnd(34)} ${(messages / seconds).toFixed(1).padStart(9)} messages/s  ${(seconds / messages * 1000).toFixed(3).padStart(8)} ms each, ${(cpu / messages * 1000).toFixed(3).padStart(8)} ms of processor  (${messages})${peakMb ? `  peak ${peakMb.toFixed(0)} MB` : ''}`)
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   console.log(`${os.cpus().length} cores (${os.cpus()[0].model}), load ${os.loadavg().map((l) => l.toFixed(2)).join(' ')}, node ${process.version}, aos 2.0.6, \`return 1+1\``)
+  if (os.loadavg()[0] > os.cpus().length / 2) console.log('other work is running here: times are not those of an idle machine')
   answersAgree()
   const [few, some, many] = quick ? [15, 5, 200] : [60, 20, 2000]
 
