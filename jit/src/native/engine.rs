@@ -41,7 +41,10 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { artifacts_dir: None, guest_env: GuestEnv::default(), memory_bytes_max: RESERVATION_BYTES,
+        Self {
+            artifacts_dir: None,
+            guest_env: GuestEnv::default(),
+            memory_bytes_max: RESERVATION_BYTES,
             boot_time_limit: Duration::from_secs(60),
         }
     }

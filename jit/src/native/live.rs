@@ -202,8 +202,8 @@ impl Live {
         let gas = headroom.map_or(0, |h| h.wrapping_add(self.store.data().gas_limit as i64).max(0) as u64);
         let out_of_gas = headroom.is_some_and(|h| h > 0);
         let ending = match returned {
+            Ok(_) | Err(_) if out_of_gas => Ending::Threw(json!({}), "out of gas!".into()),
             Ok(text) => Ending::Returned(text),
-            Err(_) if out_of_gas => Ending::Threw(json!({}), "out of gas!".into()),
             Err(e) => match (e.downcast_ref::<Trap>(), e.downcast_ref::<Throw>()) {
                 (Some(Trap::Interrupt), _) => Ending::TimedOut,
                 (_, Some(throw @ Throw::Exit(status))) => Ending::Threw(

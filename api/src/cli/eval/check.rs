@@ -48,12 +48,7 @@ impl Check {
     /// Nothing compared yet; `format` is what is evaluated.
     pub fn new(vectors: &Vectors, format: ModuleFormat) -> Self {
         let is_gas_comparable = vectors.format.is_none_or(|recorded| recorded.is_metered() == format.is_metered());
-        Self {
-            outputs: Count::default(),
-            memory: Count::default(),
-            gas: Count::default(),
-            is_gas_comparable,
-        }
+        Self { outputs: Count::default(), memory: Count::default(), gas: Count::default(), is_gas_comparable }
     }
 
     /// Compares one record; answers every difference as a line.

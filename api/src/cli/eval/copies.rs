@@ -31,8 +31,9 @@ type Answer = blake3::Hash;
 /// Evaluates all records on `copies` processes, on as many threads as there are cores. The time is that of evaluating:
 /// the processes are made before it runs.
 pub fn evaluate(args: Args, vectors: Vectors, module: &Module, copies: NonZeroUsize) -> Ending {
-    let processes =
-        (0..copies.get()).map(|_| Ok(Mutex::new(Instance::new(module)?))).collect::<Result<_, lockstep_jit::Error>>()?;
+    let processes = (0..copies.get())
+        .map(|_| Ok(Mutex::new(Instance::new(module)?)))
+        .collect::<Result<_, lockstep_jit::Error>>()?;
     let messages = vectors.records.len() * copies.get();
     let work = Arc::new(Work { args, vectors, processes, next: AtomicUsize::new(0) });
     let threads = available_parallelism().map_or(1, NonZeroUsize::get).min(copies.get());
