@@ -74,7 +74,7 @@ impl Work {
             let evaluation = process.evaluate(&call).map_err(|error| format!("record {index}: {error}"))?;
             for (name, value) in vectors::members(&evaluation.outcome) {
                 results.update(name.as_bytes());
-                results.update(to_js_string(&value).as_bytes());
+                results.update(to_js_string(value).as_bytes());
             }
         }
         Ok(results.finalize())
