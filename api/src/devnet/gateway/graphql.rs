@@ -39,7 +39,7 @@ pub enum QueryError {
     /// A fragment that is not there.
     #[error("Unknown fragment \"{0}\".")]
     Fragment(String),
-    /// More than [`FIELDS_MAX`] fields.
+    /// More fields than a query may have.
     #[error("A query can ask for {FIELDS_MAX} fields.")]
     TooMuch,
 }
