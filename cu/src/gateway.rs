@@ -23,11 +23,8 @@ use crate::{
 };
 
 /// Waits before asking again for what the gateway does not have: schedulers answer before the gateway has an item.
-const MISSING_DELAYS: [Duration; 3] = [
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_millis(750),
-];
+const MISSING_DELAYS: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(750)];
 
 /// Blocks asked for at a time.
 const BLOCKS_PER_PAGE: u64 = 90;
@@ -118,17 +115,11 @@ impl Gateway {
     }
 
     /// A transaction's metadata; `None` if the gateway does not have it, even after a moment.
-    pub async fn transaction(
-        &self,
-        id: &str,
-        without: Without,
-    ) -> Result<Option<Transaction>, Error> {
+    pub async fn transaction(&self, id: &str, without: Without) -> Result<Option<Transaction>, Error> {
         let mut fields = String::from("id owner { address key } recipient");
-        for (name, left_out) in [
-            ("signature", without.signature),
-            ("anchor", without.anchor),
-            ("tags { name value }", without.tags),
-        ] {
+        for (name, left_out) in
+            [("signature", without.signature), ("anchor", without.anchor), ("tags { name value }", without.tags)]
+        {
             if !left_out {
                 fields.push(' ');
                 fields.push_str(name);
@@ -139,34 +130,21 @@ impl Gateway {
         );
         let body = json!({ "query": query, "variables": { "ids": [id] } });
         for delay in MISSING_DELAYS.map(Some).into_iter().chain([None]) {
-            let answer = self
-                .graphql("GetTransactionMeta", &body, &format!("transaction {id}"))
-                .await?;
+            let answer = self.graphql("GetTransactionMeta", &body, &format!("transaction {id}")).await?;
             let read = first_node(&answer, |node| {
                 Ok(Transaction {
                     id: node.member("id").text()?.to_owned(),
                     owner: node.member("owner").account()?,
                     signature: node.member("signature").field()?,
                     anchor: node.member("anchor").field()?,
-                    tags: if node.member("tags").is_some() {
-                        node.member("tags").tags()?
-                    } else {
-                        Tags::default()
-                    },
-                    recipient: node
-                        .member("recipient")
-                        .field()?
-                        .flatten()
-                        .unwrap_or_default(),
+                    tags: if node.member("tags").is_some() { node.member("tags").tags()? } else { Tags::default() },
+                    recipient: node.member("recipient").field()?.flatten().unwrap_or_default(),
                 })
             });
             match read.map_err(|e| self.odd(&format!("transaction {id}"), &e))? {
                 Some(found) if found.id == id => return Ok(Some(found)),
                 Some(other) => {
-                    return Err(self.odd(
-                        &format!("transaction {id}"),
-                        &format!("found transaction {}", other.id),
-                    ));
+                    return Err(self.odd(&format!("transaction {id}"), &format!("found transaction {}", other.id)));
                 }
                 None => match delay {
                     Some(delay) => tokio::time::sleep(delay).await,
@@ -185,22 +163,14 @@ impl Gateway {
         let body = json!({ "query": query, "variables": { "owner": wallet } });
         let what = format!("Scheduler-Location of {wallet}");
         let answer = self.graphql("GetSchedulerLocation", &body, &what).await?;
-        let tags = first_node(&answer, |node| node.member("tags").tags())
-            .map_err(|e| self.odd(&what, &e))?;
+        let tags = first_node(&answer, |node| node.member("tags").tags()).map_err(|e| self.odd(&what, &e))?;
         let Some(tags) = tags else { return Ok(None) };
         let missing = |tag: &str| {
-            Error::Upstream(format!(
-                "InvalidSchedulerLocation: No \"{tag}\" tag found on Scheduler-Location"
-            ))
+            Error::Upstream(format!("InvalidSchedulerLocation: No \"{tag}\" tag found on Scheduler-Location"))
         };
         let url = tags.first("Url").ok_or_else(|| missing("Url"))?.to_owned();
-        let time_to_live = tags
-            .first("Time-To-Live")
-            .ok_or_else(|| missing("Time-To-Live"))?;
-        Ok(Some(Location {
-            url,
-            time_to_live: crate::js::parse_int(time_to_live).unwrap_or(0),
-        }))
+        let time_to_live = tags.first("Time-To-Live").ok_or_else(|| missing("Time-To-Live"))?;
+        Ok(Some(Location { url, time_to_live: crate::js::parse_int(time_to_live).unwrap_or(0) }))
     }
 
     /// A transaction's data.
@@ -212,24 +182,16 @@ impl Gateway {
         let url = http::join(&self.arweave_url, &["raw", id]);
         let mut delays = MISSING_DELAYS.into_iter();
         loop {
-            match self
-                .http
-                .get_bytes(url.clone(), max.min(self.data_max))
-                .await
-            {
+            match self.http.get_bytes(url.clone(), max.min(self.data_max)).await {
                 Ok(data) => return Ok(data),
                 Err(Failure::Status(404, _)) => match delays.next() {
                     Some(delay) => tokio::time::sleep(delay).await,
                     None => {
-                        return Err(Error::NotFound(format!(
-                            "The gateway has no data of transaction '{id}'"
-                        )));
+                        return Err(Error::NotFound(format!("The gateway has no data of transaction '{id}'")));
                     }
                 },
                 Err(failure) => {
-                    let text = format!(
-                        "Error encountered when fetching transaction '{id}' from arweave: {failure}"
-                    );
+                    let text = format!("Error encountered when fetching transaction '{id}' from arweave: {failure}");
                     return Err(Error::Upstream(text));
                 }
             }
@@ -263,15 +225,11 @@ impl Gateway {
     pub async fn block_after(&self, height: u64) -> Result<Option<Block>, Error> {
         let wanted = height + 1;
         if let Some(&timestamp) = self.lock_blocks().get(&wanted) {
-            return Ok(Some(Block {
-                height: wanted,
-                timestamp,
-            }));
+            return Ok(Some(Block { height: wanted, timestamp }));
         }
         let query = "query GetBlocks($min: Int!, $limit: Int!) { blocks(height: { min: $min }, first: $limit, \
                      sort: HEIGHT_ASC) { pageInfo { hasNextPage } edges { node { timestamp height } } } }";
-        let body =
-            json!({ "query": query, "variables": { "min": wanted, "limit": BLOCKS_PER_PAGE } });
+        let body = json!({ "query": query, "variables": { "min": wanted, "limit": BLOCKS_PER_PAGE } });
         let blocks = self.fetch_blocks(&body, wanted).await?;
         let mut known = self.lock_blocks();
         for block in &blocks {
@@ -296,9 +254,7 @@ impl Gateway {
                 Err(failure) => why = failure.to_string(),
             }
         }
-        Err(Error::Upstream(format!(
-            "Can not communicate with gateway to retrieve block metadata: {why}"
-        )))
+        Err(Error::Upstream(format!("Can not communicate with gateway to retrieve block metadata: {why}")))
     }
 
     fn lock_blocks(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -307,18 +263,14 @@ impl Gateway {
 
     fn count(&self, query_name: &'static str, succeeded: bool) {
         let result = if succeeded { "success" } else { "error" };
-        self.queries
-            .get_or_create(&QueryLabels { query_name, result })
-            .inc();
+        self.queries.get_or_create(&QueryLabels { query_name, result }).inc();
     }
 
     async fn graphql(&self, name: &'static str, body: &Value, what: &str) -> Result<Value, Error> {
         let answer = self.http.post_json(self.graphql_url.clone(), body).await;
         self.count(name, answer.is_ok());
         answer.map_err(|failure| {
-            Error::Upstream(format!(
-                "Error Encountered when fetching {what} from gateway: {failure}"
-            ))
+            Error::Upstream(format!("Error Encountered when fetching {what} from gateway: {failure}"))
         })
     }
 
@@ -331,17 +283,12 @@ impl Gateway {
 }
 
 /// Reads `data.transactions.edges[0].node`, if there is one.
-fn first_node<T>(
-    answer: &Value,
-    read: impl Fn(&At<'_>) -> Result<T, Mismatch>,
-) -> Result<Option<T>, Mismatch> {
+fn first_node<T>(answer: &Value, read: impl Fn(&At<'_>) -> Result<T, Mismatch>) -> Result<Option<T>, Mismatch> {
     let root = At::root(answer);
     let data = root.member("data");
     let transactions = data.member("transactions");
     let edges = transactions.member("edges");
-    let nodes = edges
-        .items()
-        .map_err(|mismatch| with_errors(answer, mismatch))?;
+    let nodes = edges.items().map_err(|mismatch| with_errors(answer, mismatch))?;
     match nodes.into_iter().next() {
         Some(edge) => read(&edge.member("node")).map(Some),
         None => Ok(None),
@@ -351,10 +298,7 @@ fn first_node<T>(
 /// GraphQL's own errors come with status 200.
 fn with_errors(answer: &Value, mismatch: Mismatch) -> Mismatch {
     match answer.pointer("/errors/0/message").and_then(Value::as_str) {
-        Some(message) => format!(
-            "{mismatch} ({})",
-            message.chars().take(200).collect::<String>()
-        ),
+        Some(message) => format!("{mismatch} ({})", message.chars().take(200).collect::<String>()),
         None => mismatch,
     }
 }
@@ -365,23 +309,15 @@ fn read_blocks(answer: &Value, min: u64) -> Result<Vec<Block>, Mismatch> {
     let blocks = data.member("blocks");
     let edges = blocks.member("edges");
     let mut read: Vec<Block> = Vec::new();
-    for edge in edges
-        .items()
-        .map_err(|mismatch| with_errors(answer, mismatch))?
-    {
+    for edge in edges.items().map_err(|mismatch| with_errors(answer, mismatch))? {
         let node = edge.member("node");
         let height = node.member("height").whole()?;
         let timestamp = node.member("timestamp").whole()?;
         if height < read.last().map_or(min, |last| last.height + 1) {
-            return Err(node
-                .member("height")
-                .mismatch("ascending heights from the one asked for"));
+            return Err(node.member("height").mismatch("ascending heights from the one asked for"));
         }
-        let timestamp = timestamp
-            .checked_mul(1000)
-            .filter(|ms| *ms <= crate::js::SAFE_INTEGER_MAX);
-        let timestamp =
-            timestamp.ok_or_else(|| node.member("timestamp").mismatch("seconds since 1970"))?;
+        let timestamp = timestamp.checked_mul(1000).filter(|ms| *ms <= crate::js::SAFE_INTEGER_MAX);
+        let timestamp = timestamp.ok_or_else(|| node.member("timestamp").mismatch("seconds since 1970"))?;
         read.push(Block { height, timestamp });
     }
     Ok(read)
@@ -397,20 +333,10 @@ mod tests {
             let edges = heights.map(|h| json!({"node": {"height": h, "timestamp": 1_750_000_000}}));
             json!({"data": {"blocks": {"edges": edges}}})
         };
-        assert_eq!(
-            read_blocks(&page([5, 6]), 5).unwrap()[0],
-            Block {
-                height: 5,
-                timestamp: 1_750_000_000_000
-            }
-        );
+        assert_eq!(read_blocks(&page([5, 6]), 5).unwrap()[0], Block { height: 5, timestamp: 1_750_000_000_000 });
         assert!(read_blocks(&page([6, 5]), 5).is_err());
         assert!(read_blocks(&page([4, 5]), 5).is_err());
         let refused = json!({"errors": [{"message": "no such field"}]});
-        assert!(
-            read_blocks(&refused, 5)
-                .unwrap_err()
-                .contains("no such field")
-        );
+        assert!(read_blocks(&refused, 5).unwrap_err().contains("no such field"));
     }
 }

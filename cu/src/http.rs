@@ -10,12 +10,8 @@ use url::Url;
 use crate::Error;
 
 /// Waits before each retry of a request that failed in passing (no connection, a status of 5xx, 408 or 429).
-const RETRY_DELAYS: [Duration; 4] = [
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1600),
-];
+const RETRY_DELAYS: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1600)];
 
 /// How much of an error's body is shown, bytes.
 const SHOWN_BYTES: usize = 1024;
@@ -102,12 +98,7 @@ impl Http {
                 .build()
                 .map_err(|e| Error::Internal(format!("HTTP client: {}", causes(&e))))
         };
-        Ok(Self {
-            client: client(Policy::limited(5))?,
-            direct: client(Policy::none())?,
-            timeout,
-            json_max,
-        })
+        Ok(Self { client: client(Policy::limited(5))?, direct: client(Policy::none())?, timeout, json_max })
     }
 
     /// GET, JSON.
@@ -117,40 +108,21 @@ impl Http {
 
     /// GET, with a body of JSON's size that `read` makes something of, or says what is wrong with it.
     pub async fn get<T: Send + 'static>(&self, url: Url, read: Read<T>) -> Result<T, Failure> {
-        let ask = Ask {
-            method: Method::GET,
-            url,
-            body: None,
-            max: self.json_max,
-            timeout: self.timeout,
-        };
+        let ask = Ask { method: Method::GET, url, body: None, max: self.json_max, timeout: self.timeout };
         self.read(ask, read).await
     }
 
     /// POST of JSON, JSON back.
     pub async fn post_json(&self, url: Url, body: &Value) -> Result<Value, Failure> {
         let body = Some(body.to_string().into_bytes());
-        let ask = Ask {
-            method: Method::POST,
-            url,
-            body,
-            max: self.json_max,
-            timeout: self.timeout,
-        };
+        let ask = Ask { method: Method::POST, url, body, max: self.json_max, timeout: self.timeout };
         self.read(ask, read_json).await
     }
 
     /// GET, bytes, at most `max` of them.
     pub async fn get_bytes(&self, url: Url, max: u64) -> Result<Vec<u8>, Failure> {
         let timeout = self.timeout.saturating_mul(DATA_TIMEOUT_FACTOR);
-        self.retried(&Ask {
-            method: Method::GET,
-            url,
-            body: None,
-            max,
-            timeout,
-        })
-        .await
+        self.retried(&Ask { method: Method::GET, url, body: None, max, timeout }).await
     }
 
     /// GET once, without following redirects or reading the body, within `timeout` (and that of any request).
@@ -160,10 +132,7 @@ impl Http {
         let answer = answer.map_err(|e| unreachable(&url, &e, timeout))?;
         let location = answer.headers().get(reqwest::header::LOCATION);
         let location = location.and_then(|location| url.join(location.to_str().ok()?).ok());
-        Ok(Probe {
-            status: answer.status().as_u16(),
-            location,
-        })
+        Ok(Probe { status: answer.status().as_u16(), location })
     }
 
     async fn read<T: Send + 'static>(&self, ask: Ask, read: Read<T>) -> Result<T, Failure> {
@@ -194,25 +163,14 @@ impl Http {
     }
 
     async fn once(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
-        let mut request = self
-            .client
-            .request(ask.method.clone(), ask.url.clone())
-            .timeout(ask.timeout);
+        let mut request = self.client.request(ask.method.clone(), ask.url.clone()).timeout(ask.timeout);
         if let Some(body) = &ask.body {
-            request = request
-                .header(reqwest::header::CONTENT_TYPE, "application/json")
-                .body(body.clone());
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(|e| unreachable(&ask.url, &e, self.timeout))?;
+        let answer = request.send().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(Failure::Status(
-                status.as_u16(),
-                self.beginning(answer).await,
-            ));
+            return Err(Failure::Status(status.as_u16(), self.beginning(answer).await));
         }
         self.whole(ask, answer).await
     }
@@ -220,25 +178,13 @@ impl Http {
     /// The whole body, never holding more than its bound.
     async fn whole(&self, ask: &Ask, mut answer: Response) -> Result<Vec<u8>, Failure> {
         let too_large = |found: String| {
-            Failure::TooLarge(format!(
-                "{}: expected at most {} bytes, found {found}",
-                ask.url.path(),
-                ask.max
-            ))
+            Failure::TooLarge(format!("{}: expected at most {} bytes, found {found}", ask.url.path(), ask.max))
         };
-        if let Some(announced) = answer
-            .content_length()
-            .filter(|announced| *announced > ask.max)
-        {
+        if let Some(announced) = answer.content_length().filter(|announced| *announced > ask.max) {
             return Err(too_large(announced.to_string()));
         }
-        let mut body =
-            Vec::with_capacity(answer.content_length().unwrap_or(0).min(1 << 20) as usize);
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|e| unreachable(&ask.url, &e, self.timeout))?
-        {
+        let mut body = Vec::with_capacity(answer.content_length().unwrap_or(0).min(1 << 20) as usize);
+        while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(&ask.url, &e, self.timeout))? {
             if (body.len() + chunk.len()) as u64 > ask.max {
                 return Err(too_large("more".to_owned()));
             }
@@ -318,9 +264,7 @@ pub fn check_url(what: &str, url: &Url) -> Result<(), Error> {
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         return Ok(());
     }
-    Err(Error::Invalid(format!(
-        "{what}: expected a URL that begins with http:// or https://, found {url}"
-    )))
+    Err(Error::Invalid(format!("{what}: expected a URL that begins with http:// or https://, found {url}")))
 }
 
 #[cfg(test)]
@@ -337,10 +281,7 @@ mod tests {
         ] {
             assert_eq!(join(&Url::parse(base).unwrap(), &["a", "b"]).as_str(), want);
         }
-        assert_eq!(
-            join(&Url::parse("http://h").unwrap(), &["a/../b"]).as_str(),
-            "http://h/a%2F..%2Fb"
-        );
+        assert_eq!(join(&Url::parse("http://h").unwrap(), &["a/../b"]).as_str(), "http://h/a%2F..%2Fb");
     }
 
     #[test]

@@ -14,17 +14,11 @@ pub const ID_CHARS_MAX: usize = 100;
 /// [`Error::Invalid`], naming `what`.
 pub fn check(what: &str, id: &str) -> Result<(), Error> {
     let fits = (1..=ID_CHARS_MAX).contains(&id.len());
-    if fits
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    {
+    if fits && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Ok(());
     }
     let shown: String = id.chars().take(48).collect();
-    Err(Error::Invalid(format!(
-        "{what}: expected 1 to {ID_CHARS_MAX} characters of A-Z a-z 0-9 - _, found {shown:?}"
-    )))
+    Err(Error::Invalid(format!("{what}: expected 1 to {ID_CHARS_MAX} characters of A-Z a-z 0-9 - _, found {shown:?}")))
 }
 
 /// Base64url without padding.
@@ -72,10 +66,7 @@ mod tests {
     #[test]
     fn decoding_takes_both_alphabets_skips_strangers_and_stops_at_padding() {
         assert_eq!(decode_leniently("-_+/"), decode_leniently("-_-_"));
-        assert_eq!(
-            decode_leniently("aG k="),
-            b"hi"[..1].iter().chain(b"i").copied().collect::<Vec<u8>>()
-        );
+        assert_eq!(decode_leniently("aG k="), b"hi"[..1].iter().chain(b"i").copied().collect::<Vec<u8>>());
         assert_eq!(decode_leniently("aGk=aGk="), b"hi");
         assert_eq!(decode_leniently("*"), b"");
         assert_eq!(decode_leniently("a"), b"", "six bits are no byte");
@@ -84,10 +75,7 @@ mod tests {
     #[test]
     fn what_could_leave_a_path_is_no_id() {
         for bad in ["", "..", "a/b", "a%2fb", "é", "a b", &"x".repeat(101)] {
-            assert!(
-                matches!(check("process", bad), Err(Error::Invalid(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(check("process", bad), Err(Error::Invalid(_))), "{bad:?}");
         }
         assert!(check("process", &"x".repeat(100)).is_ok());
     }

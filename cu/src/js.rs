@@ -61,20 +61,13 @@ pub fn push_value(out: &mut String, value: &Value) {
             out.push(']');
         }
         Value::Object(members) => {
-            let mut indexed: Vec<(u32, &Value)> = members
-                .iter()
-                .filter_map(|(key, member)| Some((array_index(key)?, member)))
-                .collect();
+            let mut indexed: Vec<(u32, &Value)> =
+                members.iter().filter_map(|(key, member)| Some((array_index(key)?, member))).collect();
             indexed.sort_by_key(|(index, _)| *index);
-            let indexed = indexed
-                .into_iter()
-                .map(|(index, member)| (index.to_string(), member));
+            let indexed = indexed.into_iter().map(|(index, member)| (index.to_string(), member));
             let named = members.iter().filter(|(key, _)| array_index(key).is_none());
             out.push('{');
-            for (i, (key, member)) in indexed
-                .chain(named.map(|(key, member)| (key.clone(), member)))
-                .enumerate()
-            {
+            for (i, (key, member)) in indexed.chain(named.map(|(key, member)| (key.clone(), member))).enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
@@ -89,11 +82,8 @@ pub fn push_value(out: &mut String, value: &Value) {
 
 /// The array index that a property key is, if it is one: canonical decimal, below 2^32 - 1.
 fn array_index(key: &str) -> Option<u32> {
-    let canonical =
-        key == "0" || (!key.starts_with('0') && key.bytes().all(|b| b.is_ascii_digit()));
-    key.parse()
-        .ok()
-        .filter(|index| canonical && *index != u32::MAX)
+    let canonical = key == "0" || (!key.starts_with('0') && key.bytes().all(|b| b.is_ascii_digit()));
+    key.parse().ok().filter(|index| canonical && *index != u32::MAX)
 }
 
 /// `parseInt(text)` where it gives a whole number from 0 to 2^53 - 1; `None` for `NaN`, negative and larger ones.
@@ -105,23 +95,14 @@ pub fn parse_int(text: &str) -> Option<u64> {
         None => text.strip_prefix('+').unwrap_or(text),
     };
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        let end = hex
-            .find(|c: char| !c.is_ascii_hexdigit())
-            .unwrap_or(hex.len());
-        return u64::from_str_radix(&hex[..end], 16)
-            .ok()
-            .filter(|n| *n <= SAFE_INTEGER_MAX);
+        let end = hex.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(hex.len());
+        return u64::from_str_radix(&hex[..end], 16).ok().filter(|n| *n <= SAFE_INTEGER_MAX);
     }
-    leading_digits(text)?
-        .parse()
-        .ok()
-        .filter(|n| *n <= SAFE_INTEGER_MAX)
+    leading_digits(text)?.parse().ok().filter(|n| *n <= SAFE_INTEGER_MAX)
 }
 
 fn leading_digits(text: &str) -> Option<&str> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     (end > 0).then(|| &text[..end])
 }
 
@@ -131,46 +112,22 @@ pub fn number(text: &str) -> Option<f64> {
     if text.is_empty() {
         return Some(0.0);
     }
-    for (prefix, radix) in [
-        ("0x", 16),
-        ("0X", 16),
-        ("0o", 8),
-        ("0O", 8),
-        ("0b", 2),
-        ("0B", 2),
-    ] {
+    for (prefix, radix) in [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2)] {
         if let Some(digits) = text.strip_prefix(prefix) {
-            let whole = digits
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric())
-                .then(|| u64::from_str_radix(digits, radix).ok());
+            let whole =
+                digits.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| u64::from_str_radix(digits, radix).ok());
             return whole.flatten().map(|n| n as f64);
         }
     }
     // Rust also reads "inf" and "nan", JavaScript does not.
-    let decimal = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    let decimal = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
     text.parse().ok().filter(|n: &f64| decimal && n.is_finite())
 }
 
 /// What JavaScript trims.
 pub fn is_space(c: char) -> bool {
-    matches!(
-        c,
-        '\t' | '\n'
-            | '\u{b}'
-            | '\u{c}'
-            | '\r'
-            | ' '
-            | '\u{a0}'
-            | '\u{feff}'
-            | '\u{2028}'
-            | '\u{2029}'
-    ) || matches!(
-        c,
-        '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
-    )
+    matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{a0}' | '\u{feff}' | '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
 
 #[cfg(test)]
@@ -189,10 +146,7 @@ mod tests {
     #[test]
     fn strings_are_quoted_as_node_quotes_them() {
         // JSON.stringify of every ASCII control character, the quote, the backslash, DEL and two separators.
-        let all: String = (0u8..0x20)
-            .map(char::from)
-            .chain("\"\\\u{7f}\u{2028}é/".chars())
-            .collect();
+        let all: String = (0u8..0x20).map(char::from).chain("\"\\\u{7f}\u{2028}é/".chars()).collect();
         let mut out = String::new();
         push_string(&mut out, &all);
         assert_eq!(
@@ -204,19 +158,14 @@ mod tests {
 
     #[test]
     fn numbers_are_doubles() {
-        let parsed: Value =
-            serde_json::from_str("[1.0,12345678901234567890,1e21,1e-7,-0.0,0.1]").unwrap();
+        let parsed: Value = serde_json::from_str("[1.0,12345678901234567890,1e21,1e-7,-0.0,0.1]").unwrap();
         assert_eq!(value(&parsed), "[1,12345678901234567000,1e+21,1e-7,0,0.1]");
     }
 
     #[test]
     fn index_like_keys_come_first_in_ascending_order() {
-        let parsed: Value =
-            serde_json::from_str(r#"{"b":1,"10":2,"9":3,"01":4,"4294967295":5,"a":6}"#).unwrap();
-        assert_eq!(
-            value(&parsed),
-            r#"{"9":3,"10":2,"b":1,"01":4,"4294967295":5,"a":6}"#
-        );
+        let parsed: Value = serde_json::from_str(r#"{"b":1,"10":2,"9":3,"01":4,"4294967295":5,"a":6}"#).unwrap();
+        assert_eq!(value(&parsed), r#"{"9":3,"10":2,"b":1,"01":4,"4294967295":5,"a":6}"#);
     }
 
     #[test]

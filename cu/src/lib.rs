@@ -2,7 +2,6 @@
 //!
 //! This room knows nothing of HTTP routes or the command line. (It is an HTTP *client* of schedulers and gateways.)
 #![forbid(unsafe_code)]
-#![allow(missing_docs, dead_code, unused)]
 
 mod dry_run;
 mod engines;

@@ -40,15 +40,8 @@ struct Kept<V> {
 impl<V: Clone + Send + Sync + 'static> Memo<V> {
     /// Keeps at most `capacity` answers.
     pub fn new(capacity: usize) -> Self {
-        let state = State {
-            kept: HashMap::new(),
-            pending: HashMap::new(),
-            clock: 0,
-        };
-        Self {
-            capacity: capacity.max(1),
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { kept: HashMap::new(), pending: HashMap::new(), clock: 0 };
+        Self { capacity: capacity.max(1), state: Arc::new(Mutex::new(state)) }
     }
 
     /// The answer for `key`: kept, or that of the load under way, or of `load` now. `load` gives the answer and how long
@@ -75,9 +68,7 @@ impl<V: Clone + Send + Sync + 'static> Memo<V> {
         };
         // If every waiter leaves, its dead entry stays until the next load of the same key, or this sweep.
         let answer = shared.await;
-        lock(&self.state)
-            .pending
-            .retain(|_, weak| weak.upgrade().is_some());
+        lock(&self.state).pending.retain(|_, weak| weak.upgrade().is_some());
         answer
     }
 
@@ -118,25 +109,14 @@ impl<V: Clone> State<V> {
     fn insert(&mut self, key: String, value: V, holds: Duration, capacity: usize) {
         self.clock += 1;
         while self.kept.len() >= capacity && !self.kept.contains_key(&key) {
-            let oldest = self
-                .kept
-                .iter()
-                .min_by_key(|(_, kept)| kept.used)
-                .map(|(key, _)| key.clone());
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
             match oldest {
                 Some(oldest) => self.kept.remove(&oldest),
                 None => break,
             };
         }
         let used = self.clock;
-        self.kept.insert(
-            key,
-            Kept {
-                value,
-                until: Instant::now() + holds,
-                used,
-            },
-        );
+        self.kept.insert(key, Kept { value, until: Instant::now() + holds, used });
     }
 }
 
@@ -175,16 +155,9 @@ mod tests {
     #[tokio::test]
     async fn an_error_is_told_but_not_kept() {
         let memo = Memo::new(4);
-        let failed = memo
-            .get_or_load("k", || async { Err(Error::Upstream("down".into())) })
-            .await;
+        let failed = memo.get_or_load("k", || async { Err(Error::Upstream("down".into())) }).await;
         assert!(matches!(failed, Err(Error::Upstream(_))));
-        assert_eq!(
-            memo.get_or_load("k", || async { Ok((1, LONG)) })
-                .await
-                .unwrap(),
-            1
-        );
+        assert_eq!(memo.get_or_load("k", || async { Ok((1, LONG)) }).await.unwrap(), 1);
     }
 
     #[tokio::test]
@@ -199,33 +172,22 @@ mod tests {
         assert!(gone.is_err());
         assert_eq!(stayed.unwrap(), 1);
         // And when all have left, a new caller starts anew.
-        let all_gone =
-            tokio::time::timeout(Duration::from_millis(5), memo.get_or_load("l", slow)).await;
+        let all_gone = tokio::time::timeout(Duration::from_millis(5), memo.get_or_load("l", slow)).await;
         assert!(all_gone.is_err());
-        assert_eq!(
-            memo.get_or_load("l", || async { Ok((2, LONG)) })
-                .await
-                .unwrap(),
-            2
-        );
+        assert_eq!(memo.get_or_load("l", || async { Ok((2, LONG)) }).await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn the_least_recently_used_goes_first_and_time_runs_out() {
         let memo = Memo::new(2);
-        let put = |key: &'static str, value: u32, holds| {
-            memo.get_or_load(key, move || async move { Ok((value, holds)) })
-        };
+        let put =
+            |key: &'static str, value: u32, holds| memo.get_or_load(key, move || async move { Ok((value, holds)) });
         put("a", 1, LONG).await.unwrap();
         put("b", 1, LONG).await.unwrap();
         put("a", 2, LONG).await.unwrap();
         put("c", 1, LONG).await.unwrap();
         assert_eq!(put("a", 3, LONG).await.unwrap(), 1, "used since, kept");
-        assert_eq!(
-            put("b", 3, LONG).await.unwrap(),
-            3,
-            "least recently used, gone"
-        );
+        assert_eq!(put("b", 3, LONG).await.unwrap(), 3, "least recently used, gone");
         put("d", 1, Duration::ZERO).await.unwrap();
         assert_eq!(put("d", 2, LONG).await.unwrap(), 2, "out of time");
     }

@@ -97,9 +97,7 @@ fn push_tags<'a>(out: &mut String, tags: impl Iterator<Item = &'a Tag>) {
 
 /// Who a message is from: the process it was pushed for (first `From-Process` tag, if it has a value), else its owner.
 pub(crate) fn from<'a>(tags: &'a Tags, owner: &'a str) -> &'a str {
-    tags.first("From-Process")
-        .filter(|process| !process.is_empty())
-        .unwrap_or(owner)
+    tags.first("From-Process").filter(|process| !process.is_empty()).unwrap_or(owner)
 }
 
 /// The parts of a message that come from its data item.
@@ -159,12 +157,7 @@ pub(crate) fn scheduled_json(item: &Item, at: Slotting<'_>) -> String {
 }
 
 /// The message of a cron. `timestamp` in ms.
-pub(crate) fn cron_json(
-    process: &Process,
-    tags: &Tags,
-    timestamp: u64,
-    block_height: u64,
-) -> String {
+pub(crate) fn cron_json(process: &Process, tags: &Tags, timestamp: u64, block_height: u64) -> String {
     write_message([
         Slot::Absent,
         Slot::Absent,
@@ -240,23 +233,14 @@ pub fn dry_run_json(
     last_timestamp: u64,
     last_block_height: u64,
 ) -> Result<String, Error> {
-    let member = |key| Member {
-        key,
-        value: body.get(key),
-    };
+    let member = |key| Member { key, value: body.get(key) };
     let id = member("Id").field()?;
     let signature = member("Signature").field()?;
     let owner = member("Owner").text()?;
     if owner.is_empty() {
-        return Err(Error::Invalid(
-            "'Owner': expected a string that is not empty, found an empty one.".to_owned(),
-        ));
+        return Err(Error::Invalid("'Owner': expected a string that is not empty, found an empty one.".to_owned()));
     }
-    let target = if body.contains_key("Target") {
-        member("Target").text()?
-    } else {
-        process_id
-    };
+    let target = if body.contains_key("Target") { member("Target").text()? } else { process_id };
     let anchor = member("Anchor").field()?;
     let forwarded_by = member("Forwarded-By").field()?;
     let tags = member("Tags").tags()?;
@@ -292,17 +276,11 @@ impl<'a> Member<'a> {
         if self.value.is_none() {
             return Error::Invalid(format!("'{}': Required.", self.key));
         }
-        Error::Invalid(format!(
-            "'{}': Expected {expected}, received {}.",
-            self.key,
-            shape::describe(self.value)
-        ))
+        Error::Invalid(format!("'{}': Expected {expected}, received {}.", self.key, shape::describe(self.value)))
     }
 
     fn text(&self) -> Result<&'a str, Error> {
-        self.value
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.wrong("string"))
+        self.value.and_then(Value::as_str).ok_or_else(|| self.wrong("string"))
     }
 
     fn field(&self) -> Result<Field, Error> {
@@ -315,15 +293,11 @@ impl<'a> Member<'a> {
     }
 
     fn tags(&self) -> Result<Tags, Error> {
-        let tags = self
-            .value
-            .and_then(Value::as_array)
-            .ok_or_else(|| self.wrong("array"))?;
+        let tags = self.value.and_then(Value::as_array).ok_or_else(|| self.wrong("array"))?;
         let tags = tags.iter().map(|tag| {
             let text = |key| tag.get(key).and_then(Value::as_str);
-            let (name, value) = text("name")
-                .zip(text("value"))
-                .ok_or_else(|| self.wrong("tags {name, value} of strings"))?;
+            let (name, value) =
+                text("name").zip(text("value")).ok_or_else(|| self.wrong("tags {name, value} of strings"))?;
             Ok(Tag::new(name, value))
         });
         tags.collect::<Result<_, Error>>().map(Tags)
@@ -334,10 +308,7 @@ impl<'a> Member<'a> {
         match self.value {
             None => Ok(Slot::Absent),
             Some(Value::Null) => Ok(Slot::Null),
-            Some(value) => value
-                .as_f64()
-                .map(Slot::Number)
-                .ok_or_else(|| self.wrong("number")),
+            Some(value) => value.as_f64().map(Slot::Number).ok_or_else(|| self.wrong("number")),
         }
     }
 
@@ -358,10 +329,7 @@ impl<'a> Member<'a> {
     fn flag(&self) -> Result<Slot<'a>, Error> {
         match self.value {
             None => Ok(Slot::Flag(false)),
-            Some(value) => value
-                .as_bool()
-                .map(Slot::Flag)
-                .ok_or_else(|| self.wrong("boolean")),
+            Some(value) => value.as_bool().map(Slot::Flag).ok_or_else(|| self.wrong("boolean")),
         }
     }
 }
@@ -378,9 +346,7 @@ mod tests {
         Process {
             id: "pid".into(),
             owner: "boss".into(),
-            tags: [("Name", "p"), ("From", "spoofed"), ("Owner", "spoofed")]
-                .into_iter()
-                .collect(),
+            tags: [("Name", "p"), ("From", "spoofed"), ("Owner", "spoofed")].into_iter().collect(),
             module_id: "mod".into(),
             block_height: 7,
             timestamp: 1_000,
@@ -398,24 +364,13 @@ mod tests {
             owner: "alice".into(),
             target: "pid".into(),
             anchor: Some(None),
-            tags: [
-                ("Action", "Eval"),
-                ("From", "spoofed"),
-                ("Owner", "spoofed"),
-            ]
-            .into_iter()
-            .collect(),
+            tags: [("Action", "Eval"), ("From", "spoofed"), ("Owner", "spoofed")].into_iter().collect(),
             sent: true,
         }
     }
 
-    const AT: Slotting<'_> = Slotting {
-        epoch: 0,
-        nonce: 3,
-        timestamp: 1_750_000_000_123,
-        block_height: 1_690_000,
-        hash_chain: Some("hc"),
-    };
+    const AT: Slotting<'_> =
+        Slotting { epoch: 0, nonce: 3, timestamp: 1_750_000_000_123, block_height: 1_690_000, hash_chain: Some("hc") };
 
     #[test]
     fn a_scheduled_message_has_these_keys_in_this_order() {
@@ -428,40 +383,23 @@ mod tests {
     #[test]
     fn a_pushed_message_is_from_its_process_and_forwarded_by_its_owner() {
         let mut pushed = item();
-        pushed.tags = [("From-Process", "child"), ("From-Process", "other")]
-            .into_iter()
-            .collect();
+        pushed.tags = [("From-Process", "child"), ("From-Process", "other")].into_iter().collect();
         let text = scheduled_json(&pushed, AT);
-        assert!(
-            text.contains(r#""From":"child","Forwarded-By":"alice","Tags""#),
-            "{text}"
-        );
+        assert!(text.contains(r#""From":"child","Forwarded-By":"alice","Tags""#), "{text}");
 
         pushed.tags = [("From-Process", "")].into_iter().collect();
         let text = scheduled_json(&pushed, AT);
-        assert!(
-            text.contains(r#""From":"alice","Forwarded-By":"alice","Tags""#),
-            "{text}"
-        );
+        assert!(text.contains(r#""From":"alice","Forwarded-By":"alice","Tags""#), "{text}");
 
         pushed.sent = false;
-        assert!(
-            !scheduled_json(&pushed, AT).contains("Forwarded-By"),
-            "an assigned item is forwarded by nobody"
-        );
+        assert!(!scheduled_json(&pushed, AT).contains("Forwarded-By"), "an assigned item is forwarded by nobody");
     }
 
     #[test]
     fn what_is_left_out_stays_out_and_null_stays_null() {
         let mut odd = item();
         (odd.signature, odd.data, odd.anchor) = (None, None, None);
-        let text = scheduled_json(
-            &odd,
-            Slotting {
-                hash_chain: None,
-                ..AT
-            },
-        );
+        let text = scheduled_json(&odd, Slotting { hash_chain: None, ..AT });
         for key in ["Signature", "Data", "Anchor", "Hash-Chain"] {
             assert!(!text.contains(key), "{text}");
         }
@@ -504,12 +442,7 @@ mod tests {
     }
 
     fn dry_run(body: Value) -> Result<String, Error> {
-        dry_run_json(
-            "pid",
-            body.as_object().unwrap(),
-            1_750_000_000_000,
-            1_690_000,
-        )
+        dry_run_json("pid", body.as_object().unwrap(), 1_750_000_000_000, 1_690_000)
     }
 
     #[test]
@@ -542,24 +475,12 @@ mod tests {
         for (body, name) in [
             (json!({"Tags": []}), "'Owner': Required."),
             (json!({"Owner": "o"}), "'Tags': Required."),
-            (
-                json!({"Owner": null, "Tags": []}),
-                "'Owner': Expected string, received null.",
-            ),
+            (json!({"Owner": null, "Tags": []}), "'Owner': Expected string, received null."),
             (json!({"Owner": "", "Tags": []}), "'Owner'"),
             (json!({"Owner": "o", "Tags": [{"name": "a"}]}), "'Tags'"),
-            (
-                json!({"Owner": "o", "Tags": [], "Target": null}),
-                "'Target'",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Timestamp": "soon"}),
-                "'Timestamp'",
-            ),
-            (
-                json!({"Owner": "o", "Tags": [], "Block-Height": {}}),
-                "'Block-Height'",
-            ),
+            (json!({"Owner": "o", "Tags": [], "Target": null}), "'Target'"),
+            (json!({"Owner": "o", "Tags": [], "Timestamp": "soon"}), "'Timestamp'"),
+            (json!({"Owner": "o", "Tags": [], "Block-Height": {}}), "'Block-Height'"),
             (json!({"Owner": "o", "Tags": [], "Cron": 1}), "'Cron'"),
             (json!({"Owner": "o", "Tags": [], "Nonce": "1"}), "'Nonce'"),
         ] {

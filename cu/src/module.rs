@@ -53,77 +53,38 @@ impl Admission {
     /// # Errors
     /// [`Error::Unprocessable`] (encodings, format, extensions), [`Error::LimitExceeded`] (limits missing, unreadable or
     /// above the unit's).
-    pub fn admit(
-        &self,
-        process: &Process,
-        id: &str,
-        owner: String,
-        tags: Tags,
-    ) -> Result<ModuleInfo, Error> {
+    pub fn admit(&self, process: &Process, id: &str, owner: String, tags: Tags) -> Result<ModuleInfo, Error> {
         let bytes = tags.bytes();
         if bytes > KEPT_BYTES_MAX {
-            let text = format!(
-                "tags of module {id}: expected at most {KEPT_BYTES_MAX} bytes, found {bytes}"
-            );
+            let text = format!("tags of module {id}: expected at most {KEPT_BYTES_MAX} bytes, found {bytes}");
             return Err(Error::Unprocessable(text));
         }
         for encoding in ["Input-Encoding", "Output-Encoding"] {
             if tags.first(encoding).is_none() {
-                return Err(Error::Unprocessable(format!(
-                    "{encoding} for module \"{id}\" is not supported"
-                )));
+                return Err(Error::Unprocessable(format!("{encoding} for module \"{id}\" is not supported")));
             }
         }
-        let format = tags
-            .only("Module-Format")
-            .and_then(|name| name.parse().ok());
+        let format = tags.only("Module-Format").and_then(|name| name.parse().ok());
         let format = format
             .filter(|format| self.formats.contains(format))
-            .ok_or_else(|| {
-                Error::Unprocessable(format!(
-                    "Module-Format for module \"{id}\" is not supported"
-                ))
-            })?;
-        let memory_limit =
-            limit(
-                "Memory-Limit",
-                process,
-                &tags,
-                self.memory_max,
-                |values| match values {
-                    [one] => parse_bytes(&one.replacen('-', "", 1)),
-                    // The reference fails on a repeated tag; none of its values is more right than another.
-                    _ => None,
-                },
-            )?;
+            .ok_or_else(|| Error::Unprocessable(format!("Module-Format for module \"{id}\" is not supported")))?;
+        let memory_limit = limit("Memory-Limit", process, &tags, self.memory_max, |values| match values {
+            [one] => parse_bytes(&one.replacen('-', "", 1)),
+            // The reference fails on a repeated tag; none of its values is more right than another.
+            _ => None,
+        })?;
         // A repeated tag counts as its values joined by commas, of which `parseInt` reads the first.
-        let gas_limit = limit(
-            "Compute-Limit",
-            process,
-            &tags,
-            self.compute_max,
-            |values| js::parse_int(values[0]),
-        )?;
+        let gas_limit = limit("Compute-Limit", process, &tags, self.compute_max, |values| js::parse_int(values[0]))?;
         let mut extensions: Vec<String> = Vec::new();
         for extension in tags.all("Extension") {
             if !self.extensions.iter().any(|known| known == extension) {
-                return Err(Error::Unprocessable(format!(
-                    "Module Extensions for module \"{id}\" are not supported"
-                )));
+                return Err(Error::Unprocessable(format!("Module Extensions for module \"{id}\" are not supported")));
             }
             if !extensions.iter().any(|known| known == extension) {
                 extensions.push(extension.to_owned());
             }
         }
-        Ok(ModuleInfo {
-            id: id.to_owned(),
-            owner,
-            tags,
-            format,
-            memory_limit,
-            gas_limit,
-            extensions,
-        })
+        Ok(ModuleInfo { id: id.to_owned(), owner, tags, format, memory_limit, gas_limit, extensions })
     }
 }
 
@@ -137,17 +98,9 @@ fn limit(
 ) -> Result<u64, Error> {
     let values = |tags: &Tags| tags.all(name).map(str::to_owned).collect::<Vec<_>>();
     let of_process = values(&process.tags);
-    let values = if of_process.is_empty() {
-        values(module)
-    } else {
-        of_process
-    };
+    let values = if of_process.is_empty() { values(module) } else { of_process };
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    let wanted = if values.is_empty() {
-        None
-    } else {
-        parse(&values)
-    };
+    let wanted = if values.is_empty() { None } else { parse(&values) };
     let admitted = wanted.filter(|wanted| (1..=max).contains(wanted));
     admitted.ok_or_else(|| {
         let why = match values.len() {
@@ -219,12 +172,7 @@ mod tests {
             memory_max: 1 << 30,
             compute_max: 9_000_000_000_000,
         };
-        admission.admit(
-            &process,
-            "M",
-            "maker".into(),
-            module.iter().copied().collect(),
-        )
+        admission.admit(&process, "M", "maker".into(), module.iter().copied().collect())
     }
 
     fn without(name: &str) -> Vec<(&'static str, &'static str)> {
@@ -238,10 +186,7 @@ mod tests {
     #[test]
     fn a_complete_module_is_admitted() {
         let info = admit(&MODULE, &[]).unwrap();
-        assert_eq!(
-            (info.memory_limit, info.gas_limit),
-            (1 << 30, 9_000_000_000_000)
-        );
+        assert_eq!((info.memory_limit, info.gas_limit), (1 << 30, 9_000_000_000_000));
         assert_eq!(info.format, ModuleFormat::Emscripten4);
     }
 
@@ -252,77 +197,41 @@ mod tests {
         let same = |got: Result<ModuleInfo, Error>, want: Result<ModuleInfo, Error>| {
             assert_eq!(format!("{got:?}"), format!("{want:?}"));
         };
-        same(
-            admit(&without("Input-Encoding"), &[]),
-            unprocessable("Input-Encoding for module \"M\" is not supported"),
-        );
+        same(admit(&without("Input-Encoding"), &[]), unprocessable("Input-Encoding for module \"M\" is not supported"));
         same(
             admit(&without("Output-Encoding"), &[]),
             unprocessable("Output-Encoding for module \"M\" is not supported"),
         );
         for module in [without("Module-Format"), with("Module-Format", "wasm128")] {
-            same(
-                admit(&module, &[]),
-                unprocessable("Module-Format for module \"M\" is not supported"),
-            );
+            same(admit(&module, &[]), unprocessable("Module-Format for module \"M\" is not supported"));
         }
         let twice: Vec<_> = MODULE.into_iter().chain([MODULE[0]]).collect();
-        same(
-            admit(&twice, &[]),
-            unprocessable("Module-Format for module \"M\" is not supported"),
-        );
+        same(admit(&twice, &[]), unprocessable("Module-Format for module \"M\" is not supported"));
         for module in [
             without("Memory-Limit"),
             with("Memory-Limit", "2-gb"),
             with("Memory-Limit", "lots"),
             with("Memory-Limit", "0"),
         ] {
-            same(
-                admit(&module, &[]),
-                limit("Memory-Limit for process \"P\" exceeds supported limit"),
-            );
+            same(admit(&module, &[]), limit("Memory-Limit for process \"P\" exceeds supported limit"));
         }
-        for module in [
-            without("Compute-Limit"),
-            with("Compute-Limit", "9000000000001"),
-            with("Compute-Limit", "many"),
-        ] {
-            same(
-                admit(&module, &[]),
-                limit("Compute-Limit for process \"P\" exceeds supported limit"),
-            );
+        for module in [without("Compute-Limit"), with("Compute-Limit", "9000000000001"), with("Compute-Limit", "many")]
+        {
+            same(admit(&module, &[]), limit("Compute-Limit for process \"P\" exceeds supported limit"));
         }
         same(
             admit(&with("Extension", "Foo"), &[]),
             unprocessable("Module Extensions for module \"M\" are not supported"),
         );
-        assert_eq!(
-            admit(&with("Extension", "WeaveDrive"), &[])
-                .unwrap()
-                .extensions,
-            ["WeaveDrive"]
-        );
+        assert_eq!(admit(&with("Extension", "WeaveDrive"), &[]).unwrap().extensions, ["WeaveDrive"]);
     }
 
     #[test]
     fn a_process_overrides_limits_in_both_directions() {
-        assert_eq!(
-            admit(&without("Memory-Limit"), &[("Memory-Limit", "500-mb")])
-                .unwrap()
-                .memory_limit,
-            500 << 20
-        );
+        assert_eq!(admit(&without("Memory-Limit"), &[("Memory-Limit", "500-mb")]).unwrap().memory_limit, 500 << 20);
         assert!(admit(&MODULE, &[("Memory-Limit", "5-gb")]).is_err());
-        assert!(
-            admit(&MODULE, &[("Memory-Limit", "")]).is_err(),
-            "an empty tag overrides too"
-        );
-        assert_eq!(
-            admit(&MODULE, &[("Compute-Limit", "30000000000")])
-                .unwrap()
-                .gas_limit,
-            30_000_000_000
-        );
+        assert!(admit(&MODULE, &[("Memory-Limit", "")]).is_err(), "an empty tag overrides too");
+        assert_eq!(admit(&MODULE, &[("Compute-Limit", "30000000000")]).unwrap().gas_limit, 30_000_000_000);
         assert!(admit(&MODULE, &[("Compute-Limit", "99000000000000")]).is_err());
     }
 

@@ -28,9 +28,7 @@ pub(crate) struct ModuleFiles {
 
 impl ModuleFiles {
     pub fn new(directory: PathBuf) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// A module's bytes, if they lie there whole. `id` has been checked.
@@ -55,8 +53,7 @@ impl ModuleFiles {
     pub async fn write(&self, id: &str, bytes: Arc<[u8]>) {
         let (directory, id) = (self.directory.clone(), id.to_owned());
         let written = tokio::task::spawn_blocking(move || {
-            write(&directory, &id, &bytes)
-                .and_then(|()| prune(&directory, &id, DIRECTORY_BYTES_MAX))
+            write(&directory, &id, &bytes).and_then(|()| prune(&directory, &id, DIRECTORY_BYTES_MAX))
         });
         if let Ok(Err(error)) = written.await {
             tracing::warn!(directory = %self.directory.display(), %error, "cannot keep a module on disk");
@@ -74,8 +71,7 @@ fn write(directory: &Path, id: &str, bytes: &[u8]) -> io::Result<()> {
     whole.extend_from_slice(MAGIC);
     whole.extend_from_slice(&Sha256::digest(bytes));
     whole.extend_from_slice(bytes);
-    let renamed = fs::write(&aside, whole)
-        .and_then(|()| fs::rename(&aside, directory.join(id).with_extension(ENDING)));
+    let renamed = fs::write(&aside, whole).and_then(|()| fs::rename(&aside, directory.join(id).with_extension(ENDING)));
     if renamed.is_err() {
         let _ = fs::remove_file(&aside);
     }
@@ -92,9 +88,7 @@ fn prune(directory: &Path, newest: &str, max: u64) -> io::Result<()> {
         let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         match path.extension().and_then(|e| e.to_str()) {
             Some(ENDING) => files.push((modified, about.len(), path)),
-            Some("tmp") if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => {
-                fs::remove_file(path)?
-            }
+            Some("tmp") if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => fs::remove_file(path)?,
             _ => {}
         }
     }
@@ -136,11 +130,7 @@ mod tests {
         }
         files.write("m", b"new".to_vec().into()).await;
         assert_eq!(files.read("m").await.unwrap(), b"new");
-        assert_eq!(
-            fs::read_dir(home.path().join("modules")).unwrap().count(),
-            1,
-            "nothing is left aside"
-        );
+        assert_eq!(fs::read_dir(home.path().join("modules")).unwrap().count(), 1, "nothing is left aside");
     }
 
     #[tokio::test]

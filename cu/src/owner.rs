@@ -32,11 +32,7 @@ fn ethereum_address(key: &[u8]) -> String {
     address.push_str("0x");
     for (i, c) in plain.chars().enumerate() {
         let digit = (checksum[i / 2] >> (4 * (1 - i % 2))) & 0xf;
-        address.push(if digit >= 8 {
-            c.to_ascii_uppercase()
-        } else {
-            c
-        });
+        address.push(if digit >= 8 { c.to_ascii_uppercase() } else { c });
     }
     address
 }
@@ -49,31 +45,21 @@ mod tests {
     const GENERATOR: &str = "0479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
 
     fn key_of_one() -> String {
-        let bytes: Vec<u8> = (0..GENERATOR.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&GENERATOR[i..i + 2], 16).unwrap())
-            .collect();
+        let bytes: Vec<u8> =
+            (0..GENERATOR.len()).step_by(2).map(|i| u8::from_str_radix(&GENERATOR[i..i + 2], 16).unwrap()).collect();
         ids::encode(&bytes)
     }
 
     #[test]
     fn a_key_of_65_bytes_is_an_ethereum_account() {
-        assert_eq!(
-            account("ignored", &key_of_one()),
-            "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
-        );
+        assert_eq!(account("ignored", &key_of_one()), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
     }
 
     #[test]
     fn any_other_key_leaves_the_address_alone() {
-        for key in [
-            "",
-            "AQAB",
-            &ids::encode(&[7; 512]),
-            &ids::encode(&[7; 64]),
-            &ids::encode(&[7; 66]),
-            "*** no base64",
-        ] {
+        for key in
+            ["", "AQAB", &ids::encode(&[7; 512]), &ids::encode(&[7; 64]), &ids::encode(&[7; 66]), "*** no base64"]
+        {
             assert_eq!(account("the-address", key), "the-address");
         }
     }

@@ -1,53 +1,68 @@
-//! What the ao room needs to know from an operator. The api room declares flags, names, defaults and docs, and fills this in.
+//! What the ao room needs to know from an operator. The api room declares flags, names, defaults and help, and fills this
+//! in; names in capitals are the reference's.
 
-use lockstep_jit::{GuestEnv, ModuleFormat};
 use std::{path::PathBuf, time::Duration};
 
+use lockstep_jit::{GuestEnv, ModuleFormat};
+
+/// Everything configurable about a [`Unit`](crate::Unit).
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
-    /// Static scheduler URL; none: discovery (su-router, then GraphQL Scheduler-Location).
+    /// Scheduler of every process; none: discovery (su-router, then a Scheduler-Location through GraphQL).
     pub su_url: Option<url::Url>,
+    /// Where discovery asks first; none: it begins with GraphQL.
     pub su_router_url: Option<url::Url>,
     /// Transactions' data: `GET {arweave_url}/raw/{id}`.
     pub arweave_url: url::Url,
+    /// Transactions' heads.
     pub graphql_url: url::Url,
-    /// Block metadata, rotated on retry.
+    /// Block metadata; the next one is asked on each retry.
     pub block_graphql_urls: Vec<url::Url>,
-    /// Results store, module cache, compiled code.
+    /// Results, modules and compiled code.
     pub data_dir: PathBuf,
+    /// Environment variables that guests see.
     pub guest_env: GuestEnv,
+    /// Formats that are evaluated (PROCESS_WASM_SUPPORTED_FORMATS).
     pub formats: Vec<ModuleFormat>,
+    /// Extensions that modules may name (PROCESS_WASM_SUPPORTED_EXTENSIONS).
     pub extensions: Vec<String>,
-    /// PROCESS_WASM_MEMORY_MAX_LIMIT (admission)
+    /// Largest Memory-Limit admitted, bytes (PROCESS_WASM_MEMORY_MAX_LIMIT).
     pub memory_max_limit: u64,
-    /// PROCESS_WASM_COMPUTE_MAX_LIMIT (admission)
+    /// Largest Compute-Limit admitted, gas (PROCESS_WASM_COMPUTE_MAX_LIMIT).
     pub compute_max_limit: u64,
-    /// Threads evaluating messages / dry runs.
+    /// Threads that evaluate messages.
     pub evaluation_threads: usize,
+    /// Threads that evaluate dry runs.
     pub dry_run_threads: usize,
-    /// WASM_EVALUATION_WORKERS_DRY_RUN_MAX_QUEUE
+    /// Dry runs waiting at most (WASM_EVALUATION_WORKERS_DRY_RUN_MAX_QUEUE).
     pub dry_run_queue_max: usize,
-    /// PROCESS_MEMORY_CACHE_MAX_SIZE: bytes of live processes; idle ones beyond it are dropped, least recently used first.
+    /// Bytes of live processes; idle ones beyond are dropped, least recently used first
+    /// (PROCESS_MEMORY_CACHE_MAX_SIZE).
     pub process_memory_budget: u64,
+    /// How long an idle process stays live (PROCESS_MEMORY_CACHE_TTL).
     pub process_memory_ttl: Duration,
-    /// Wall-clock bound of one evaluation.
+    /// Wall-clock bound of one evaluation, and of a module's start-up code.
     pub evaluation_time_limit: Duration,
-    /// HYDRATION_MODE_NONCE_LIMIT; 0 off.
+    /// Messages that a request may be behind; 0: any number (HYDRATION_MODE_NONCE_LIMIT).
     pub hydration_nonce_limit: u64,
-    /// LOAD_MESSAGES_PAGE_SIZE
+    /// Messages asked of a scheduler at a time (LOAD_MESSAGES_PAGE_SIZE).
     pub page_size: u32,
+    /// Age of state that a dry run takes without asking for newer (DRY_RUN_DEFAULT_MAX_PROCESS_AGE).
     pub dry_run_default_max_age: Duration,
+    /// How long a dry run's copy of a process is kept (DRY_RUN_PROCESS_CACHE_TTL).
     pub dry_run_process_cache_ttl: Duration,
+    /// How long a dry run's result is given again (DRY_RUN_RESULT_MAX_AGE).
     pub dry_run_result_max_age: Duration,
-    /// ALLOW_OWNERS (RESTRICT_/ALLOW_PROCESSES are checked by the api room)
+    /// Owners whose processes are evaluated; empty: all (ALLOW_OWNERS). Lists of processes are the api room's.
     pub allow_owners: Vec<String>,
-    /// Largest upstream JSON body accepted, bytes; largest module/data body.
+    /// Largest JSON body accepted from schedulers and gateways, bytes.
     pub upstream_json_max_bytes: u64,
+    /// Largest module or data body accepted from gateways, bytes.
     pub upstream_data_max_bytes: u64,
-    /// Upstream request time-out and number of retries for transient failures.
+    /// How long a scheduler or gateway may take for one answer.
     pub upstream_timeout: Duration,
-    /// DISABLE_PROCESS_EVALUATION_CACHE
+    /// Whether results are stored and answered again (DISABLE_PROCESS_EVALUATION_CACHE negated).
     pub evaluation_cache: bool,
-    /// ENABLE_MEMORY_RESET
+    /// Whether a process's owner may reset its memory (ENABLE_MEMORY_RESET).
     pub memory_reset: bool,
 }

@@ -41,18 +41,12 @@ pub type Mismatch = String;
 impl<'a> At<'a> {
     /// The whole document.
     pub fn root(value: &'a Value) -> Self {
-        Self {
-            value: Some(value),
-            path: Path::Root,
-        }
+        Self { value: Some(value), path: Path::Root }
     }
 
     /// A member; a place that holds nothing if this is no object or has no such member.
     pub fn member(&'a self, name: &'a str) -> At<'a> {
-        At {
-            value: self.value.and_then(|value| value.get(name)),
-            path: Path::Member(&self.path, name),
-        }
+        At { value: self.value.and_then(|value| value.get(name)), path: Path::Member(&self.path, name) }
     }
 
     /// Whether there is something other than null.
@@ -67,30 +61,19 @@ impl<'a> At<'a> {
 
     /// The items of an array.
     pub fn items(&'a self) -> Result<impl Iterator<Item = At<'a>>, Mismatch> {
-        let items = self
-            .value
-            .and_then(Value::as_array)
-            .ok_or_else(|| self.mismatch("an array"))?;
+        let items = self.value.and_then(Value::as_array).ok_or_else(|| self.mismatch("an array"))?;
         let path = &self.path;
-        Ok(items.iter().enumerate().map(move |(i, item)| At {
-            value: Some(item),
-            path: Path::Item(path, i),
-        }))
+        Ok(items.iter().enumerate().map(move |(i, item)| At { value: Some(item), path: Path::Item(path, i) }))
     }
 
     /// Text.
     pub fn text(&self) -> Result<&'a str, Mismatch> {
-        self.value
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.mismatch("a string"))
+        self.value.and_then(Value::as_str).ok_or_else(|| self.mismatch("a string"))
     }
 
     /// Text that is not empty.
     pub fn some_text(&self) -> Result<&'a str, Mismatch> {
-        self.text()
-            .ok()
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| self.mismatch("a string that is not empty"))
+        self.text().ok().filter(|text| !text.is_empty()).ok_or_else(|| self.mismatch("a string that is not empty"))
     }
 
     /// Text, null, or left out.
@@ -105,9 +88,7 @@ impl<'a> At<'a> {
 
     /// A flag.
     pub fn flag(&self) -> Result<bool, Mismatch> {
-        self.value
-            .and_then(Value::as_bool)
-            .ok_or_else(|| self.mismatch("true or false"))
+        self.value.and_then(Value::as_bool).ok_or_else(|| self.mismatch("true or false"))
     }
 
     /// A whole number from 0 to 2^53 - 1, also as decimal text (schedulers pad some with zeros).
@@ -135,25 +116,14 @@ impl<'a> At<'a> {
         let address = self.member("address");
         let key = self.member("key").field()?.flatten().unwrap_or_default();
         let account = owner::account(address.text()?, &key);
-        if account.is_empty() {
-            Err(address.mismatch("an address"))
-        } else {
-            Ok(account)
-        }
+        if account.is_empty() { Err(address.mismatch("an address")) } else { Ok(account) }
     }
 
     /// Says that something else was expected here.
     pub fn mismatch(&self, expected: &str) -> Mismatch {
         let path = self.path.to_string();
-        let path = if path.is_empty() {
-            "document".to_owned()
-        } else {
-            path
-        };
-        format!(
-            "{path}: expected {expected}, found {}",
-            describe(self.value)
-        )
+        let path = if path.is_empty() { "document".to_owned() } else { path };
+        format!("{path}: expected {expected}, found {}", describe(self.value))
     }
 }
 
@@ -195,13 +165,9 @@ mod tests {
 
     #[test]
     fn whole_numbers_come_as_numbers_or_padded_text() {
-        for (value, want) in [
-            (json!(5), Some(5)),
-            (json!("000005"), Some(5)),
-            (json!(1.5), None),
-            (json!(-1), None),
-            (json!([]), None),
-        ] {
+        for (value, want) in
+            [(json!(5), Some(5)), (json!("000005"), Some(5)), (json!(1.5), None), (json!(-1), None), (json!([]), None)]
+        {
             assert_eq!(At::root(&value).whole().ok(), want, "{value}");
         }
     }

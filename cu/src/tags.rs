@@ -14,10 +14,7 @@ pub struct Tag {
 impl Tag {
     /// A tag.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 }
 
@@ -38,10 +35,7 @@ impl Tags {
 
     /// Every value of `name`, in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |tag| tag.name == name)
-            .map(|tag| tag.value.as_str())
+        self.0.iter().filter(move |tag| tag.name == name).map(|tag| tag.value.as_str())
     }
 
     /// The value of `name` if it stands there exactly once.
@@ -57,29 +51,19 @@ impl Tags {
 
     /// Bytes of all names and values.
     pub fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .map(|tag| tag.name.len() + tag.value.len())
-            .sum()
+        self.0.iter().map(|tag| tag.name.len() + tag.value.len()).sum()
     }
 
     /// What the guest may see of a message's tags: all but those named exactly `From` or `Owner`, which would pass for
     /// the message's own `From` and `Owner`.
     pub fn visible(&self) -> impl Iterator<Item = &Tag> {
-        self.0
-            .iter()
-            .filter(|tag| tag.name != "From" && tag.name != "Owner")
+        self.0.iter().filter(|tag| tag.name != "From" && tag.name != "Owner")
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(name, value)| Tag::new(name, value))
-                .collect(),
-        )
+        Self(pairs.into_iter().map(|(name, value)| Tag::new(name, value)).collect())
     }
 }
 
@@ -89,14 +73,7 @@ mod tests {
 
     #[test]
     fn only_from_and_owner_to_the_letter_are_hidden() {
-        let tags: Tags = [
-            ("From", "a"),
-            ("from", "b"),
-            ("Owner", "c"),
-            ("Owner-Of", "d"),
-        ]
-        .into_iter()
-        .collect();
+        let tags: Tags = [("From", "a"), ("from", "b"), ("Owner", "c"), ("Owner-Of", "d")].into_iter().collect();
         let left: Vec<_> = tags.visible().map(|t| t.name.as_str()).collect();
         assert_eq!(left, ["from", "Owner-Of"]);
     }

@@ -157,6 +157,7 @@ impl Unit {
             artifacts_dir: Some(settings.data_dir.join("compiled")),
             guest_env: settings.guest_env,
             memory_bytes_max: RESERVATION_BYTES,
+            boot_time_limit: settings.evaluation_time_limit,
         })
         .map_err(|e| Error::Internal(format!("cannot start the engine: {e}")))?;
         Self::start(settings, source, Arc::new(engine)).await

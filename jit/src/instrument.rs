@@ -320,9 +320,13 @@ fn order(id: SectionId) -> u8 {
     }
 }
 
-/// Writes a body whose gas counter lives in a local. The global is brought up to date before anything that leaves the
-/// function (calls, returns, branches to the outermost label) and read again after calls, so that host and callees
-/// always see the true count.
+/// Writes a body that counts gas.
+///
+/// What a function charges gathers in a local, and is added to the global before anything that leaves the function
+/// (calls, returns, branches to the outermost label), so that host and callees always see the true count. The limit is
+/// compared where a guest could go on for ever: at the head of every loop and on entry of every function that calls.
+/// The reference compares at every segment; but the count only grows, an evaluation that ran out is undone as a whole,
+/// and the host compares once more at the end, so the same evaluations run out, with the same result.
 fn metered_body(
     rewriter: &mut Rewriter,
     index: u32,
@@ -348,12 +352,14 @@ fn metered_body(
     let usegas_calls: Vec<bool> = ops.iter().map(&is_usegas).collect();
 
     let mut function = Function::new(locals);
-    if counts {
-        counter.load(&mut function);
+    let calls =
+        |op: &Operator<'_>| matches!(op, Operator::Call { .. } | Operator::CallIndirect { .. }) && !is_usegas(op);
+    if counts && ops.iter().any(calls) {
+        counter.check(&mut function);
     }
     let mut depth = 0u32;
     for (i, op) in ops.iter().enumerate() {
-        if counts && charges[i] > 0 {
+        if charges[i] > 0 {
             counter.charge_constant(&mut function, charges[i]);
         }
         if usegas_calls[i] {
@@ -370,7 +376,7 @@ fn metered_body(
             _ => false,
         };
         if counts && leaves {
-            counter.store(&mut function);
+            counter.settle(&mut function);
         }
         match op {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
@@ -378,8 +384,9 @@ fn metered_body(
             _ => {}
         }
         function.instruction(&rewriter.instruction(op.clone())?);
-        if counts && matches!(op, Operator::Call { .. } | Operator::CallIndirect { .. }) {
-            counter.load(&mut function);
+        if counts && matches!(op, Operator::Loop { .. }) {
+            counter.settle(&mut function);
+            counter.check(&mut function);
         }
     }
     Ok(function)
@@ -413,17 +420,29 @@ struct Counter {
 }
 
 impl Counter {
-    fn load(&self, f: &mut Function) {
-        f.instruction(&Instruction::GlobalGet(self.global)).instruction(&Instruction::LocalSet(self.local));
+    /// Adds what has gathered to the global.
+    fn settle(&self, f: &mut Function) {
+        f.instruction(&Instruction::GlobalGet(self.global))
+            .instruction(&Instruction::LocalGet(self.local))
+            .instruction(&Instruction::I64Add)
+            .instruction(&Instruction::GlobalSet(self.global))
+            .instruction(&Instruction::I64Const(0))
+            .instruction(&Instruction::LocalSet(self.local));
     }
 
-    fn store(&self, f: &mut Function) {
-        f.instruction(&Instruction::LocalGet(self.local)).instruction(&Instruction::GlobalSet(self.global));
+    /// Traps if the guest is out of gas.
+    fn check(&self, f: &mut Function) {
+        f.instruction(&Instruction::GlobalGet(self.global))
+            .instruction(&Instruction::I64Const(0))
+            .instruction(&Instruction::I64GtS)
+            .instruction(&Instruction::If(BlockType::Empty))
+            .instruction(&Instruction::Unreachable)
+            .instruction(&Instruction::End);
     }
 
     fn charge_constant(&self, f: &mut Function, amount: u64) {
         f.instruction(&Instruction::I64Const(amount as i64));
-        self.add_and_check(f);
+        self.add(f);
     }
 
     /// Charges the amount on top of the stack.
@@ -431,17 +450,12 @@ impl Counter {
         if !is_64 {
             f.instruction(&Instruction::I64ExtendI32S);
         }
-        self.add_and_check(f);
+        self.add(f);
     }
 
-    fn add_and_check(&self, f: &mut Function) {
+    fn add(&self, f: &mut Function) {
         f.instruction(&Instruction::LocalGet(self.local))
             .instruction(&Instruction::I64Add)
-            .instruction(&Instruction::LocalTee(self.local))
-            .instruction(&Instruction::I64Const(0))
-            .instruction(&Instruction::I64GtS)
-            .instruction(&Instruction::If(BlockType::Empty));
-        self.store(f);
-        f.instruction(&Instruction::Unreachable).instruction(&Instruction::End);
+            .instruction(&Instruction::LocalSet(self.local));
     }
 }

@@ -9,6 +9,8 @@ use url::Url;
 
 use crate::devnet::messenger::MessengerSettings;
 use crate::devnet::{Devnet, Settings, http::NETWORK, wallets};
+use crate::logging;
+use crate::settings::{LogFilter, LogFormat, Value as _};
 use lockstep_cu::item::to_base64url;
 
 /// Arguments of `lockstep devnet`.
@@ -29,6 +31,9 @@ pub struct Args {
     /// Milliseconds between two polls of a monitored process
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     poll_ms: u64,
+    /// Lowest level logged, as in `serve`
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
     /// Wallet of the messenger, a JWK file; else one that ships with Lockstep and is public
     #[arg(long, value_name = "FILE")]
     wallet: Option<PathBuf>,
@@ -62,6 +67,9 @@ fn read_wallet(path: &Path) -> Result<String, String> {
 /// Runs until it is interrupted.
 pub fn run(args: Args) -> super::Ending {
     let settings = args.settings()?;
+    let log =
+        LogFilter::parse(&args.log_level).ok_or_else(|| format!("--log-level {:?} is no level", args.log_level))?;
+    logging::start(&log, LogFormat::Text);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let devnet = Devnet::start(settings).await?;
         print_addresses(&devnet);
@@ -103,4 +111,49 @@ pub(super) fn print_addresses(devnet: &Devnet) {
     );
     println!("  scheduler  {}    address {}", bare(&urls.scheduler), devnet.scheduler().address());
     println!("  a user's wallet: address {}", to_base64url(wallets::user().address()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &[&str]) -> Args {
+        let line = std::iter::once("devnet").chain(line.iter().copied());
+        <Line as clap::Parser>::try_parse_from(line).unwrap().args
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_before_anything_starts() {
+        for (line, part) in [
+            (&["--wallet", "no-such-wallet.json"][..], "no-such-wallet.json"),
+            (&["--log-level", "loud"], "loud"),
+            (&["--port", "65534"], "65535"),
+        ] {
+            let error = run(args(line)).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let error = run(args(&["--port", &port])).unwrap_err().to_string();
+        assert!(error.starts_with("gateway cannot listen on 127.0.0.1:"), "{error}");
+    }
+
+    #[test]
+    fn a_wallet_that_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wallet.json");
+        std::fs::write(&path, "{}").unwrap();
+        let error = run(args(&["--scheduler-wallet", path.to_str().unwrap()])).unwrap_err().to_string();
+        assert!(error.starts_with("scheduler: wallet is not a JSON Web Key"), "{error}");
+    }
 }

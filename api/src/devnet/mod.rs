@@ -15,7 +15,7 @@ pub mod wallets;
 #[cfg(test)]
 mod testkit;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,11 +135,14 @@ impl Devnet {
         let messenger_wallet = Arc::new(wallet("messenger", &settings.messenger_wallet, wallets::messenger)?);
 
         const UNITS: [&str; 4] = ["gateway", "bundler", "messenger", "scheduler"];
+        if settings.port.checked_add(UNITS.len() as u16 - 1).is_none() {
+            return Err(StartError::Port(settings.port));
+        }
         let mut listeners = Vec::with_capacity(UNITS.len());
         for (unit, offset) in UNITS.into_iter().zip(0..) {
             let port = match settings.port {
                 0 => 0,
-                first => first.checked_add(offset).ok_or(StartError::Port(first))?,
+                first => first + offset,
             };
             let address = SocketAddr::new(settings.host, port);
             let listen = |source| StartError::Listen { unit, address, source };
@@ -202,7 +205,13 @@ impl Devnet {
     }
 }
 
-fn url_of(address: SocketAddr) -> Url {
+/// Where to reach what listens on an address; who listens on all of them is reached on loopback.
+fn url_of(mut address: SocketAddr) -> Url {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
     Url::parse(&format!("http://{address}")).expect("a socket address is a URL's host and port")
 }
 

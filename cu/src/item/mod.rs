@@ -23,7 +23,7 @@ pub type Id = [u8; 32];
 
 /// Base64url without padding, as ids, keys and signatures are written.
 pub fn to_base64url(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+    crate::ids::encode(bytes)
 }
 
 /// Reads base64url without padding; `None` when it is not that.

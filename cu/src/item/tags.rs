@@ -4,7 +4,7 @@
 //! count 0; a negative count is followed by the block's size in bytes. A string is a zig-zag varint length and that many
 //! UTF-8 bytes.
 
-use serde::{Deserialize, Serialize};
+pub use crate::tags::Tag;
 
 /// Largest encoded tag section accepted, bytes: what the specification's own bounds (128 tags, names of 1,024 bytes, values
 /// of 3,072 bytes) add up to, lengths included. The JavaScript signers stop at 4,096 bytes.
@@ -12,22 +12,6 @@ pub const TAG_BYTES_MAX: usize = 128 * (1024 + 3072 + 4) + 4;
 /// Most tags accepted. Above the specification's 128, because the network's own units do not enforce it and a unit that
 /// refuses what a scheduler has accepted cannot follow the schedule; 2,048 is what 4,096 bytes of empty tags can hold.
 pub const TAGS_MAX: usize = 2048;
-
-/// A name and a value. Both are UTF-8; neither has to be unique or non-empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Tag {
-    /// The tag's name.
-    pub name: String,
-    /// The tag's value.
-    pub value: String,
-}
-
-impl Tag {
-    /// A tag of these two texts.
-    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into() }
-    }
-}
 
 /// The value of the first tag with exactly this name.
 pub fn first<'a>(tags: &'a [Tag], name: &str) -> Option<&'a str> {

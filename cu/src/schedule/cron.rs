@@ -38,16 +38,9 @@ pub fn parse_crons(tags: &Tags) -> Result<Vec<Cron>, Error> {
     for tag in &tags.0 {
         if tag.name == "Cron-Interval" {
             crons.push(parse_interval(&tag.value)?);
-        } else if let Some(name) = tag
-            .name
-            .strip_prefix("Cron-Tag-")
-            .filter(|name| !name.is_empty())
-        {
+        } else if let Some(name) = tag.name.strip_prefix("Cron-Tag-").filter(|name| !name.is_empty()) {
             let Some(cron) = crons.last_mut() else {
-                let text = format!(
-                    "Unmatched Cron-Tag with no preceding Cron-Interval: {}",
-                    tag.name
-                );
+                let text = format!("Unmatched Cron-Tag with no preceding Cron-Interval: {}", tag.name);
                 return Err(Error::Unprocessable(text));
             };
             cron.tags.0.push(Tag::new(name, tag.value.as_str()));
@@ -57,36 +50,19 @@ pub fn parse_crons(tags: &Tags) -> Result<Vec<Cron>, Error> {
 }
 
 fn parse_interval(interval: &str) -> Result<Cron, Error> {
-    let mut parts = interval
-        .split('-')
-        .map(|part| part.trim_matches(js::is_space));
+    let mut parts = interval.split('-').map(|part| part.trim_matches(js::is_space));
     let value = parts.next().unwrap_or_default();
     let unit = parts.next().unwrap_or_default();
     let (unit, every) = if matches!(unit, "block" | "blocks") {
-        (
-            CronUnit::Blocks,
-            js::parse_int(value).filter(|every| *every > 0),
-        )
+        (CronUnit::Blocks, js::parse_int(value).filter(|every| *every > 0))
     } else {
         let seconds = duration_ms(&format!("{value} {unit}")).map(|ms| (ms / 1000.0).floor());
         if seconds.is_some_and(|seconds| seconds <= 0.0) {
-            return Err(Error::Unprocessable(
-                "time-based cron cannot be less than 1 second".to_owned(),
-            ));
+            return Err(Error::Unprocessable("time-based cron cannot be less than 1 second".to_owned()));
         }
-        (
-            CronUnit::Seconds,
-            seconds
-                .filter(|s| *s <= js::SAFE_INTEGER_MAX as f64)
-                .map(|seconds| seconds as u64),
-        )
+        (CronUnit::Seconds, seconds.filter(|s| *s <= js::SAFE_INTEGER_MAX as f64).map(|seconds| seconds as u64))
     };
-    Ok(Cron {
-        interval: interval.to_owned(),
-        unit,
-        every,
-        tags: Tags::default(),
-    })
+    Ok(Cron { interval: interval.to_owned(), unit, every, tags: Tags::default() })
 }
 
 /// A duration in milliseconds: a decimal number, spaces, a unit of any case (none: ms); at most 100 characters.
@@ -94,12 +70,8 @@ fn duration_ms(text: &str) -> Option<f64> {
     if text.len() > 100 {
         return None;
     }
-    let (sign, rest) = text
-        .strip_prefix('-')
-        .map_or((1.0, text), |rest| (-1.0, rest));
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(rest.len());
+    let (sign, rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let (number, unit) = rest.split_at(end);
     // One point at most, and digits after it.
     if number.matches('.').count() > 1 || !number.ends_with(|c: char| c.is_ascii_digit()) {
@@ -161,10 +133,7 @@ impl Timetable {
 
     /// Whether nothing ever fires.
     pub fn is_empty(&self) -> bool {
-        self.blocks
-            .iter()
-            .chain(&self.seconds)
-            .all(|rule| rule.every.is_none())
+        self.blocks.iter().chain(&self.seconds).all(|rule| rule.every.is_none())
     }
 
     /// Whether some cron counts blocks.
@@ -201,11 +170,7 @@ fn sorted(mut crons: Vec<&Cron>) -> Vec<&Cron> {
         let (mut low, mut high) = (0, at);
         while low < high {
             let middle = low + (high - low) / 2;
-            if order(crons[at], crons[middle]).is_lt() {
-                high = middle
-            } else {
-                low = middle + 1
-            }
+            if order(crons[at], crons[middle]).is_lt() { high = middle } else { low = middle + 1 }
         }
         crons[low..=at].rotate_right(1);
     }
@@ -219,13 +184,7 @@ mod tests {
     use super::*;
 
     fn crons(intervals: &[&str]) -> Vec<Cron> {
-        parse_crons(
-            &intervals
-                .iter()
-                .map(|interval| ("Cron-Interval", *interval))
-                .collect(),
-        )
-        .unwrap()
+        parse_crons(&intervals.iter().map(|interval| ("Cron-Interval", *interval)).collect()).unwrap()
     }
 
     #[test]
@@ -243,10 +202,7 @@ mod tests {
         .into_iter()
         .collect();
         let parsed = parse_crons(&tags).unwrap();
-        let seen: Vec<_> = parsed
-            .iter()
-            .map(|c| (c.interval.as_str(), c.unit, c.every, c.tags.0.len()))
-            .collect();
+        let seen: Vec<_> = parsed.iter().map(|c| (c.interval.as_str(), c.unit, c.every, c.tags.0.len())).collect();
         assert_eq!(
             seen,
             [
@@ -260,15 +216,9 @@ mod tests {
 
     #[test]
     fn a_cron_tag_before_any_interval_is_an_error() {
-        let tags = [("Cron-Tag-A", "1"), ("Cron-Interval", "5-minutes")]
-            .into_iter()
-            .collect();
+        let tags = [("Cron-Tag-A", "1"), ("Cron-Interval", "5-minutes")].into_iter().collect();
         assert!(matches!(parse_crons(&tags), Err(Error::Unprocessable(_))));
-        assert!(
-            parse_crons(&[("Cron-Tag-", "1")].into_iter().collect())
-                .unwrap()
-                .is_empty()
-        );
+        assert!(parse_crons(&[("Cron-Tag-", "1")].into_iter().collect()).unwrap().is_empty());
     }
 
     #[test]
@@ -298,44 +248,23 @@ mod tests {
             assert_eq!(every(interval).unwrap(), want, "{interval:?}");
         }
         for short in ["500-Milliseconds", "0-minutes", "0.9-seconds", "500"] {
-            assert!(
-                matches!(every(short), Err(Error::Unprocessable(_))),
-                "{short:?}"
-            );
+            assert!(matches!(every(short), Err(Error::Unprocessable(_))), "{short:?}");
         }
     }
 
     #[test]
     fn crons_of_time_are_numbered_from_the_most_frequent_on() {
         let ids = |intervals: &[&str]| {
-            Timetable::new(&crons(intervals), 0, 0)
-                .rules()
-                .map(|rule| rule.id.clone())
-                .collect::<Vec<_>>()
+            Timetable::new(&crons(intervals), 0, 0).rules().map(|rule| rule.id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(
             ids(&["1-hour", "3-blocks", "10-minutes", "1-block", "600-seconds"]),
-            [
-                "0-3-blocks",
-                "1-1-block",
-                "0-10-minutes",
-                "1-600-seconds",
-                "2-1-hour"
-            ]
+            ["0-3-blocks", "1-1-block", "0-10-minutes", "1-600-seconds", "2-1-hour"]
         );
         // As node 20 leaves them: an interval that is no number stands in the way of the others.
-        assert_eq!(
-            ids(&["9-s", "1-month", "5-s", "3-s"]),
-            ["0-9-s", "1-1-month", "2-3-s", "3-5-s"]
-        );
-        assert_eq!(
-            ids(&["5-s", "1-month", "3-s"]),
-            ["0-5-s", "1-1-month", "2-3-s"]
-        );
-        assert_eq!(
-            ids(&["1-month", "9-s", "1-s", "5-s"]),
-            ["0-1-month", "1-1-s", "2-5-s", "3-9-s"]
-        );
+        assert_eq!(ids(&["9-s", "1-month", "5-s", "3-s"]), ["0-9-s", "1-1-month", "2-3-s", "3-5-s"]);
+        assert_eq!(ids(&["5-s", "1-month", "3-s"]), ["0-5-s", "1-1-month", "2-3-s"]);
+        assert_eq!(ids(&["1-month", "9-s", "1-s", "5-s"]), ["0-1-month", "1-1-s", "2-5-s", "3-9-s"]);
     }
 
     proptest! {

@@ -21,16 +21,8 @@ pub(crate) fn deep_hash(item: &Item) -> String {
     };
     let anchor = item.anchor.clone().flatten().unwrap_or_default();
     let target = ids::decode_leniently(&item.target);
-    let parts: [&[u8]; 8] = [
-        b"dataitem",
-        b"1",
-        SIGNATURE_TYPE,
-        b"",
-        &target,
-        anchor.as_bytes(),
-        &avro(&item.tags),
-        data.as_bytes(),
-    ];
+    let parts: [&[u8]; 8] =
+        [b"dataitem", b"1", SIGNATURE_TYPE, b"", &target, anchor.as_bytes(), &avro(&item.tags), data.as_bytes()];
     let mut hash = Sha384::digest(format!("list{}", parts.len()));
     for part in parts {
         let mut pair = hash.to_vec();
@@ -96,20 +88,13 @@ mod tests {
     /// Expected values: `deepHash` and `serializeTags` of the npm package warp-arbundles 1.0.4 on the same parts.
     #[test]
     fn equals_the_deep_hash_of_the_parts_without_owner() {
-        let tags = [("From-Process", PROCESS), ("Action", "Eval é")]
-            .into_iter()
-            .collect();
+        let tags = [("From-Process", PROCESS), ("Action", "Eval é")].into_iter().collect();
         assert_eq!(
             hash("return 1+1", tags, Some("00000000000000000000000000000042")),
             "Gtf8ld2/9ndvY+TAqNoRjKTA8YvP3WmPPn2fUqHnVlF80Lq61ZMzeFt+fA+OOvGU"
         );
-        assert_eq!(
-            hash("", Tags::default(), None),
-            "fIDl8AQ0zFWcb8opYfzyTN30ylvMHGpvpFRPB/EAekp3WApqKjIyPuW0Xip/5MvU"
-        );
-        let many = (0..70)
-            .map(|i| (format!("n{i}"), "v".repeat(i + 1)))
-            .collect();
+        assert_eq!(hash("", Tags::default(), None), "fIDl8AQ0zFWcb8opYfzyTN30ylvMHGpvpFRPB/EAekp3WApqKjIyPuW0Xip/5MvU");
+        let many = (0..70).map(|i| (format!("n{i}"), "v".repeat(i + 1))).collect();
         assert_eq!(
             hash(&"x".repeat(300), many, None),
             "o/bsCiNLkXmLryf6zzwRW48RjffWJb4VJ/0+sQL9XfXOYZ2/5Os9L26++gLxVdeO"

@@ -87,32 +87,16 @@ pub(crate) fn read(body: &[u8]) -> Option<Page> {
     let text = std::str::from_utf8(body).ok()?;
     let page: FastPage<'_> = serde_json::from_str(text).ok()?;
     let edges = page.edges.len();
-    let nodes = page
-        .edges
-        .into_iter()
-        .map(|edge| node(edge.node))
-        .collect::<Option<Vec<_>>>()?;
-    Some(Page {
-        has_next: page.page_info.has_next_page,
-        edges,
-        nodes,
-        broken: None,
-    })
+    let nodes = page.edges.into_iter().map(|edge| node(edge.node)).collect::<Option<Vec<_>>>()?;
+    Some(Page { has_next: page.page_info.has_next_page, edges, nodes, broken: None })
 }
 
 fn node(node: FastNode<'_>) -> Option<Node> {
     let FastAssignment { id, tags } = node.assignment;
-    let all = |name: &'static str| {
-        tags.iter()
-            .filter(move |tag| tag.name == name)
-            .map(|tag| &*tag.value)
-    };
+    let all = |name: &'static str| tags.iter().filter(move |tag| tag.name == name).map(|tag| &*tag.value);
     let assignment = Assignment::new(id, |name| all(name).next(), all("Exclude")).ok()?;
     let Some(message) = node.message else {
-        return assignment.names_an_item().then_some(Node {
-            assignment,
-            item: None,
-        });
+        return assignment.names_an_item().then_some(Node { assignment, item: None });
     };
     let owner = owner::account(&message.owner.address, &message.owner.key);
     if message.id.is_empty() || owner.is_empty() {
@@ -128,8 +112,5 @@ fn node(node: FastNode<'_>) -> Option<Node> {
         tags: Tags(message.tags.unwrap_or_default()),
         sent: true,
     };
-    Some(Node {
-        assignment,
-        item: Some(item),
-    })
+    Some(Node { assignment, item: Some(item) })
 }

@@ -69,25 +69,11 @@ const LOOK_BACK_BLOCKS: u64 = 2;
 impl<'a> Gap<'a> {
     /// `left` and `right` in ms. `height`: block height at the left end. `resume`: time (ms) and block height of the last
     /// cron of this gap that has been evaluated; what falls in earlier seconds is not given again.
-    pub fn new(
-        table: &'a Timetable,
-        left: u64,
-        height: u64,
-        right: u64,
-        resume: Option<(u64, u64)>,
-    ) -> Self {
-        let steps = if table.is_empty() {
-            0
-        } else {
-            right.saturating_sub(left).div_ceil(1000)
-        };
-        let first = resume.map_or(0, |(timestamp, _)| {
-            (timestamp / 1000).saturating_sub(left / 1000)
-        });
+    pub fn new(table: &'a Timetable, left: u64, height: u64, right: u64, resume: Option<(u64, u64)>) -> Self {
+        let steps = if table.is_empty() { 0 } else { right.saturating_sub(left).div_ceil(1000) };
+        let first = resume.map_or(0, |(timestamp, _)| (timestamp / 1000).saturating_sub(left / 1000));
         let height = resume.map_or(height, |(_, height)| height);
-        let asked = height
-            .saturating_sub(LOOK_BACK_BLOCKS + 1)
-            .max(table.origin_height);
+        let asked = height.saturating_sub(LOOK_BACK_BLOCKS + 1).max(table.origin_height);
         Self {
             table,
             left,
@@ -165,11 +151,7 @@ impl<'a> Gap<'a> {
                 for (rule, cron) in self.table.blocks.iter().enumerate() {
                     let away = block.height.abs_diff(self.table.origin_height);
                     if away != 0 && cron.every.is_some_and(|every| away.is_multiple_of(every)) {
-                        self.due.push_back(Tick {
-                            timestamp: block.timestamp,
-                            block_height: block.height,
-                            rule,
-                        });
+                        self.due.push_back(Tick { timestamp: block.timestamp, block_height: block.height, rule });
                     }
                 }
             }
@@ -203,11 +185,7 @@ impl<'a> Gap<'a> {
         for (i, cron) in self.table.seconds.iter().enumerate() {
             if cron.every.is_some_and(|every| away.is_multiple_of(every)) {
                 let rule = self.table.blocks.len() + i;
-                self.due.push_back(Tick {
-                    timestamp: self.left + step * 1000,
-                    block_height: self.height,
-                    rule,
-                });
+                self.due.push_back(Tick { timestamp: self.left + step * 1000, block_height: self.height, rule });
             }
         }
         self.step = step + 1;
@@ -222,32 +200,18 @@ mod tests {
     use crate::schedule::cron::{Cron, parse_crons};
 
     fn crons(intervals: &[&str]) -> Vec<Cron> {
-        parse_crons(
-            &intervals
-                .iter()
-                .map(|interval| ("Cron-Interval", *interval))
-                .collect(),
-        )
-        .unwrap()
+        parse_crons(&intervals.iter().map(|interval| ("Cron-Interval", *interval)).collect()).unwrap()
     }
 
     /// Every tick of a gap, blocks given from a list.
-    fn all(
-        table: &Timetable,
-        left: (u64, u64),
-        right: u64,
-        blocks: &[Block],
-        resume: Option<(u64, u64)>,
-    ) -> Vec<Tick> {
+    fn all(table: &Timetable, left: (u64, u64), right: u64, blocks: &[Block], resume: Option<(u64, u64)>) -> Vec<Tick> {
         let mut gap = Gap::new(table, left.0, left.1, right, resume);
         let mut ticks = Vec::new();
         loop {
             match gap.next() {
                 Next::End => return ticks,
                 Next::Tick(tick) => ticks.push(tick),
-                Next::NeedBlock(after) => {
-                    gap.give_block(blocks.iter().find(|b| b.height > after).copied())
-                }
+                Next::NeedBlock(after) => gap.give_block(blocks.iter().find(|b| b.height > after).copied()),
             }
         }
     }
@@ -256,39 +220,26 @@ mod tests {
     fn stepping(table: &Timetable, left: (u64, u64), right: u64, blocks: &[Block]) -> Vec<Tick> {
         let mut waiting: std::collections::VecDeque<_> = blocks
             .iter()
-            .filter(|b| {
-                b.height > table.origin_height && b.timestamp > left.0 && b.timestamp < right
-            })
+            .filter(|b| b.height > table.origin_height && b.timestamp > left.0 && b.timestamp < right)
             .collect();
         let mut ticks = Vec::new();
         let mut height = left.1;
         let mut now = left.0;
         while now < right {
-            if waiting
-                .front()
-                .is_some_and(|b| now / 1000 >= b.timestamp / 1000)
-            {
+            if waiting.front().is_some_and(|b| now / 1000 >= b.timestamp / 1000) {
                 let block = waiting.pop_front().unwrap();
                 height = block.height;
                 for (rule, cron) in table.blocks.iter().enumerate() {
                     let away = height as i64 - table.origin_height as i64;
                     if away != 0 && cron.every.is_some_and(|every| away % every as i64 == 0) {
-                        ticks.push(Tick {
-                            timestamp: block.timestamp,
-                            block_height: height,
-                            rule,
-                        });
+                        ticks.push(Tick { timestamp: block.timestamp, block_height: height, rule });
                     }
                 }
             }
             for (i, cron) in table.seconds.iter().enumerate() {
                 let away = (now / 1000) as i64 - table.origin_second as i64;
                 if away != 0 && cron.every.is_some_and(|every| away % every as i64 == 0) {
-                    ticks.push(Tick {
-                        timestamp: now,
-                        block_height: height,
-                        rule: table.blocks.len() + i,
-                    });
+                    ticks.push(Tick { timestamp: now, block_height: height, rule: table.blocks.len() + i });
                 }
             }
             now += 1000;
@@ -297,10 +248,7 @@ mod tests {
     }
 
     fn block(height: u64, second: u64) -> Block {
-        Block {
-            height,
-            timestamp: second * 1000,
-        }
+        Block { height, timestamp: second * 1000 }
     }
 
     #[test]
@@ -317,21 +265,8 @@ mod tests {
     fn no_block_is_asked_for_where_nothing_falls() {
         let table = Timetable::new(&crons(&["10-minutes"]), 0, 0);
         assert_eq!(Gap::new(&table, 1_000, 5, 599_000, None).next(), Next::End);
-        assert!(matches!(
-            Gap::new(&table, 1_000, 5, 601_001, None).next(),
-            Next::NeedBlock(_)
-        ));
-        assert_eq!(
-            Gap::new(
-                &Timetable::new(&crons(&["1-month"]), 0, 0),
-                0,
-                0,
-                1 << 50,
-                None
-            )
-            .next(),
-            Next::End
-        );
+        assert!(matches!(Gap::new(&table, 1_000, 5, 601_001, None).next(), Next::NeedBlock(_)));
+        assert_eq!(Gap::new(&Timetable::new(&crons(&["1-month"]), 0, 0), 0, 0, 1 << 50, None).next(), Next::End);
     }
 
     #[test]
@@ -339,14 +274,7 @@ mod tests {
         // Origin and left end apart by milliseconds only; the first 10 minutes fall at the left end's own 149 ms.
         let table = Timetable::new(&crons(&["10-minutes"]), 0, 1_750_018_581_031);
         let ticks = all(&table, (1_750_018_582_149, 7), 1_750_019_200_000, &[], None);
-        assert_eq!(
-            ticks,
-            [Tick {
-                timestamp: 1_750_019_181_149,
-                block_height: 7,
-                rule: 0
-            }]
-        );
+        assert_eq!(ticks, [Tick { timestamp: 1_750_019_181_149, block_height: 7, rule: 0 }]);
     }
 
     #[test]
@@ -354,23 +282,12 @@ mod tests {
         let minute = 60_000;
         let intervals = ["10-minutes", "2-blocks", "15-minutes", "2-blocks"];
         let table = Timetable::new(&crons(&intervals), 125_000, 0);
-        let blocks: Vec<_> = [35, 51, 80, 95, 105]
-            .into_iter()
-            .zip(125_012..)
-            .map(|(at, height)| block(height, at * 60))
-            .collect();
+        let blocks: Vec<_> =
+            [35, 51, 80, 95, 105].into_iter().zip(125_012..).map(|(at, height)| block(height, at * 60)).collect();
         let ticks = all(&table, (20 * minute, 125_011), 90 * minute, &blocks, None);
         let rules: Vec<_> = table.rules().map(|rule| rule.id.as_str()).collect();
-        let seen: Vec<_> = ticks
-            .iter()
-            .map(|t| {
-                (
-                    t.timestamp / minute,
-                    t.block_height - 125_000,
-                    rules[t.rule],
-                )
-            })
-            .collect();
+        let seen: Vec<_> =
+            ticks.iter().map(|t| (t.timestamp / minute, t.block_height - 125_000, rules[t.rule])).collect();
         let (ten, fifteen) = ("0-10-minutes", "1-15-minutes");
         assert_eq!(
             seen,
@@ -399,19 +316,12 @@ mod tests {
         for (origin, fires) in [(123_455, 1), (123_457, 0), (125_000, 0)] {
             let table = Timetable::new(&crons(&["5-blocks"]), origin, 0);
             let blocks = [block(125_000, 10)];
-            assert_eq!(
-                all(&table, (0, 124_999), 20_000, &blocks, None).len(),
-                fires,
-                "origin {origin}"
-            );
+            assert_eq!(all(&table, (0, 124_999), 20_000, &blocks, None).len(), fires, "origin {origin}");
         }
     }
 
     fn any_intervals() -> impl Strategy<Value = Vec<String>> {
-        let one = (
-            1..40u64,
-            prop::sample::select(vec!["blocks", "block", "seconds", "s", "months"]),
-        );
+        let one = (1..40u64, prop::sample::select(vec!["blocks", "block", "seconds", "s", "months"]));
         prop::collection::vec(one.prop_map(|(n, unit)| format!("{n}-{unit}")), 1..6)
     }
 

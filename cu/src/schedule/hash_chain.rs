@@ -25,21 +25,14 @@ impl HashChain {
     ///
     /// # Errors
     /// [`Error::Unprocessable`] `HashChain invalid on message <id>`.
-    pub fn with(
-        &self,
-        message_id: &str,
-        assignment_id: &str,
-        hash_chain: Option<&str>,
-    ) -> Result<Self, Error> {
+    pub fn with(&self, message_id: &str, assignment_id: &str, hash_chain: Option<&str>) -> Result<Self, Error> {
         let known = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let fits = match (known(&self.assignment_id), known(&self.hash_chain)) {
             (Some(assignment_id), Some(last)) => hash_chain == Some(&*link(&assignment_id, &last)),
             _ => hash_chain.is_some_and(|link| !link.is_empty()),
         };
         if self.checked && !fits {
-            return Err(Error::Unprocessable(format!(
-                "HashChain invalid on message {message_id}"
-            )));
+            return Err(Error::Unprocessable(format!("HashChain invalid on message {message_id}")));
         }
         Ok(Self {
             assignment_id: Some(assignment_id.to_owned()),
@@ -62,16 +55,11 @@ mod tests {
     use super::*;
 
     /// From a real scheduler's page: the process's assignment, its link, and the next one's link.
-    const FIRST: [&str; 2] = [
-        "ayNnl41GfUoA6A-pDdn3dU0V_Zp0D0OXFT8Ue4YmKug",
-        "bSorSA52-rwxFBC9SPuer5s20nFWOX4CC4W1lHzLvK8",
-    ];
+    const FIRST: [&str; 2] =
+        ["ayNnl41GfUoA6A-pDdn3dU0V_Zp0D0OXFT8Ue4YmKug", "bSorSA52-rwxFBC9SPuer5s20nFWOX4CC4W1lHzLvK8"];
 
     fn chain(checked: bool) -> HashChain {
-        HashChain {
-            checked,
-            ..Default::default()
-        }
+        HashChain { checked, ..Default::default() }
     }
 
     #[test]
@@ -92,20 +80,12 @@ mod tests {
         let chain = chain(true).with("m", FIRST[0], Some(FIRST[1])).unwrap();
         assert!(chain.with("n", "assignment", Some(FIRST[1])).is_err());
         assert!(chain.with("n", "assignment", None).is_err());
-        assert!(
-            chain
-                .with("n", "assignment", Some(&link(FIRST[0], FIRST[1])))
-                .is_ok()
-        );
+        assert!(chain.with("n", "assignment", Some(&link(FIRST[0], FIRST[1]))).is_ok());
     }
 
     #[test]
     fn old_processes_are_not_checked() {
-        let chain = chain(false)
-            .with("m", "a", None)
-            .unwrap()
-            .with("n", "b", Some("whatever"))
-            .unwrap();
+        let chain = chain(false).with("m", "a", None).unwrap().with("n", "b", Some("whatever")).unwrap();
         assert_eq!(chain.hash_chain.as_deref(), Some("whatever"));
     }
 }

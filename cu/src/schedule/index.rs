@@ -55,27 +55,17 @@ impl Index {
     /// Remembers consecutive elements of a process's schedule.
     pub fn add(&self, process: &str, nodes: &[Node]) {
         let Some(last) = nodes.last() else { return };
-        let mut guard = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         let (processes, clock) = &mut *guard;
         *clock += 1;
         if !processes.contains_key(process) && processes.len() >= PROCESSES_MAX {
-            let oldest = processes
-                .iter()
-                .min_by_key(|(_, known)| known.used)
-                .map(|(id, _)| id.clone());
+            let oldest = processes.iter().min_by_key(|(_, known)| known.used).map(|(id, _)| id.clone());
             oldest.and_then(|oldest| processes.remove(&oldest));
         }
         let known = processes.entry(process.to_owned()).or_default();
         known.used = *clock;
         let first = nodes[0].assignment.nonce;
-        if known
-            .newest
-            .as_ref()
-            .is_none_or(|newest| first > newest.nonce + 1)
-        {
+        if known.newest.as_ref().is_none_or(|newest| first > newest.nonce + 1) {
             known.complete_from = first;
         } else if last.assignment.nonce + 1 >= known.complete_from {
             known.complete_from = known.complete_from.min(first);
@@ -91,11 +81,7 @@ impl Index {
             known.add(node.message_id(), place);
         }
         let newest = &last.assignment;
-        if known
-            .newest
-            .as_ref()
-            .is_none_or(|seen| (seen.epoch, seen.nonce) < (newest.epoch, newest.nonce))
-        {
+        if known.newest.as_ref().is_none_or(|seen| (seen.epoch, seen.nonce) < (newest.epoch, newest.nonce)) {
             known.newest = Some(Newest {
                 epoch: newest.epoch,
                 nonce: newest.nonce,
@@ -107,28 +93,19 @@ impl Index {
 
     /// Where `id` stands in a process's schedule.
     pub fn find(&self, process: &str, id: &str) -> Option<Place> {
-        let guard = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let guard = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         guard.0.get(process)?.places.get(&key(id)?).copied()
     }
 
     /// The nonce from which on to the newest every id of a process's schedule is known here.
     pub fn complete_from(&self, process: &str) -> Option<u64> {
-        let guard = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let guard = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         guard.0.get(process).map(|known| known.complete_from)
     }
 
     /// The newest element seen of a process's schedule.
     pub fn newest(&self, process: &str) -> Option<Newest> {
-        let guard = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let guard = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         guard.0.get(process)?.newest.clone()
     }
 }
@@ -180,21 +157,14 @@ mod tests {
             message: Some(id(nonce + 1_000_000)),
             exclude: vec![],
         };
-        Node {
-            assignment,
-            item: None,
-        }
+        Node { assignment, item: None }
     }
 
     #[test]
     fn both_ids_lead_to_the_place_and_only_in_their_process() {
         let index = Index::default();
         index.add("P", &[node(3), node(4)]);
-        let place = Place {
-            nonce: 4,
-            timestamp: 40,
-            is_process: false,
-        };
+        let place = Place { nonce: 4, timestamp: 40, is_process: false };
         assert_eq!(index.find("P", &id(4)), Some(place));
         assert_eq!(index.find("P", &id(1_000_004)), Some(place));
         assert_eq!(index.find("Q", &id(4)), None);

@@ -40,15 +40,9 @@ pub(crate) struct Locator {
 }
 
 impl Locator {
-    pub fn new(
-        settings: &UnitSettings,
-        http: Arc<Http>,
-        gateway: Arc<Gateway>,
-    ) -> Result<Self, Error> {
-        for (what, url) in [
-            ("the scheduler's URL", &settings.su_url),
-            ("the su-router's URL", &settings.su_router_url),
-        ] {
+    pub fn new(settings: &UnitSettings, http: Arc<Http>, gateway: Arc<Gateway>) -> Result<Self, Error> {
+        for (what, url) in [("the scheduler's URL", &settings.su_url), ("the su-router's URL", &settings.su_router_url)]
+        {
             if let Some(url) = url {
                 http::check_url(what, url)?;
             }
@@ -76,35 +70,16 @@ impl Locator {
         if let Some(url) = self.routed(process).await {
             return Ok((url, ROUTED_FOR));
         }
-        let without = Without {
-            signature: true,
-            anchor: true,
-            tags: false,
-        };
-        let found = self
-            .gateway
-            .transaction(process, without)
-            .await?
-            .ok_or_else(|| {
-                Error::Upstream(format!(
-                    "TransactionNotFound: Process {process} was not found on gateway"
-                ))
-            })?;
-        let wallet = found
-            .tags
-            .first("Scheduler")
-            .filter(|wallet| !wallet.is_empty())
-            .ok_or_else(|| {
-                Error::Upstream(
-                    "SchedulerTagNotFound: No \"Scheduler\" tag found on process".to_owned(),
-                )
+        let without = Without { signature: true, anchor: true, tags: false };
+        let found = self.gateway.transaction(process, without).await?.ok_or_else(|| {
+            Error::Upstream(format!("TransactionNotFound: Process {process} was not found on gateway"))
+        })?;
+        let wallet =
+            found.tags.first("Scheduler").filter(|wallet| !wallet.is_empty()).ok_or_else(|| {
+                Error::Upstream("SchedulerTagNotFound: No \"Scheduler\" tag found on process".to_owned())
             })?;
         let (url, holds) = self.located(wallet).await?;
-        let url = match self
-            .http
-            .probe(asking_for(&url, process), ROUTER_TIMEOUT)
-            .await
-        {
+        let url = match self.http.probe(asking_for(&url, process), ROUTER_TIMEOUT).await {
             Ok(probe) => redirected(&probe).unwrap_or(url),
             // Whoever asks it next says what is wrong with it.
             Err(_) => url,
@@ -119,11 +94,7 @@ impl Locator {
         if rests(&self.lock_rest()) {
             return None;
         }
-        match self
-            .http
-            .probe(asking_for(router, process), ROUTER_TIMEOUT)
-            .await
-        {
+        match self.http.probe(asking_for(router, process), ROUTER_TIMEOUT).await {
             Ok(probe) if (200..300).contains(&probe.status) => Some(router.clone()),
             Ok(probe) => redirected(&probe),
             Err(failure) => {
@@ -135,9 +106,7 @@ impl Locator {
     }
 
     fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.router_rests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.router_rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the wallet's newest `Scheduler-Location` says.
@@ -148,14 +117,10 @@ impl Locator {
                 let text = format!("TransactionNotFound: Could not find 'Scheduler-Location' owner by wallet {owner}");
                 Error::Upstream(text)
             })?;
-            let unusable = |why: String| {
-                Error::Upstream(format!("InvalidSchedulerLocation: Url of {owner}: {why}"))
-            };
-            let url = Url::parse(&location.url)
-                .map_err(|e| unusable(format!("{:?}: {e}", location.url)))?;
+            let unusable = |why: String| Error::Upstream(format!("InvalidSchedulerLocation: Url of {owner}: {why}"));
+            let url = Url::parse(&location.url).map_err(|e| unusable(format!("{:?}: {e}", location.url)))?;
             http::check_url("Scheduler-Location", &url).map_err(|e| unusable(e.to_string()))?;
-            let holds =
-                Duration::from_millis(location.time_to_live).clamp(LOCATED_FOR.0, LOCATED_FOR.1);
+            let holds = Duration::from_millis(location.time_to_live).clamp(LOCATED_FOR.0, LOCATED_FOR.1);
             Ok(((url, holds), holds))
         };
         self.wallets.get_or_load(wallet, load).await
@@ -165,9 +130,7 @@ impl Locator {
 /// `{base}/?process-id={process}`
 fn asking_for(base: &Url, process: &str) -> Url {
     let mut url = base.clone();
-    url.query_pairs_mut()
-        .clear()
-        .append_pair("process-id", process);
+    url.query_pairs_mut().clear().append_pair("process-id", process);
     url
 }
 
@@ -186,16 +149,8 @@ mod tests {
 
     #[test]
     fn a_redirect_names_an_origin() {
-        let to = |status, location: &str| {
-            redirected(&Probe {
-                status,
-                location: Url::parse(location).ok(),
-            })
-        };
-        assert_eq!(
-            to(307, "https://su2.example:8/x/y?z").unwrap().as_str(),
-            "https://su2.example:8/"
-        );
+        let to = |status, location: &str| redirected(&Probe { status, location: Url::parse(location).ok() });
+        assert_eq!(to(307, "https://su2.example:8/x/y?z").unwrap().as_str(), "https://su2.example:8/");
         assert!(to(200, "https://su2.example").is_none());
         assert!(to(304, "https://su2.example").is_none());
         assert!(to(302, "mailto:a@b").is_none());

@@ -86,11 +86,7 @@ impl Checkpoint {
         self.last_scheduled.clone().unwrap_or_else(|| Boundary {
             timestamp: self.timestamp,
             block_height: self.block_height,
-            nonce: self.nonce.or_else(|| {
-                self.assignment_id
-                    .as_ref()
-                    .and_then(|_| self.ordinate.parse().ok())
-            }),
+            nonce: self.nonce.or_else(|| self.assignment_id.as_ref().and_then(|_| self.ordinate.parse().ok())),
             epoch: self.epoch,
         })
     }

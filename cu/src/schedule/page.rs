@@ -58,9 +58,7 @@ impl Node {
 
     /// Whether this is the process itself.
     pub fn is_process(&self) -> bool {
-        self.item
-            .as_ref()
-            .is_some_and(|item| item.tags.only("Type") == Some("Process"))
+        self.item.as_ref().is_some_and(|item| item.tags.only("Type") == Some("Process"))
     }
 }
 
@@ -78,12 +76,7 @@ pub(crate) fn read_page(page: &Value) -> Result<Page, Mismatch> {
     let info = root.member("page_info");
     let has_next = info.member("has_next_page").flag()?;
     let edges = root.member("edges");
-    let mut page = Page {
-        has_next,
-        edges: 0,
-        nodes: Vec::new(),
-        broken: None,
-    };
+    let mut page = Page { has_next, edges: 0, nodes: Vec::new(), broken: None };
     for edge in edges.items()? {
         page.edges += 1;
         if page.broken.is_some() {
@@ -105,10 +98,7 @@ pub(crate) fn read_node(node: &At<'_>) -> Result<Node, Mismatch> {
         if !assignment.names_an_item() {
             return Err(message.mismatch("a message, or an assignment with a tag Message"));
         }
-        return Ok(Node {
-            assignment,
-            item: None,
-        });
+        return Ok(Node { assignment, item: None });
     }
     let tags = message.member("tags");
     let item = message::Item {
@@ -118,17 +108,10 @@ pub(crate) fn read_node(node: &At<'_>) -> Result<Node, Mismatch> {
         owner: message.member("owner").account()?,
         target: assignment.process.clone(),
         anchor: message.member("anchor").field()?,
-        tags: if tags.is_some() {
-            tags.tags()?
-        } else {
-            Tags::default()
-        },
+        tags: if tags.is_some() { tags.tags()? } else { Tags::default() },
         sent: true,
     };
-    Ok(Node {
-        assignment,
-        item: Some(item),
-    })
+    Ok(Node { assignment, item: Some(item) })
 }
 
 /// Reads an assignment; its tags say everything but its id.
@@ -147,17 +130,9 @@ impl Assignment {
         exclude: impl Iterator<Item = &'a str>,
     ) -> Result<Self, Mismatch> {
         let found = |name| first(name).map_or("nothing".to_owned(), |value| format!("{value:?}"));
-        let odd = |name, expected: &str| {
-            format!(
-                "assignment {id}: tag {name}: expected {expected}, found {}",
-                found(name)
-            )
-        };
-        let whole = |name| {
-            first(name)
-                .and_then(js::parse_int)
-                .ok_or_else(|| odd(name, "a whole number"))
-        };
+        let odd =
+            |name, expected: &str| format!("assignment {id}: tag {name}: expected {expected}, found {}", found(name));
+        let whole = |name| first(name).and_then(js::parse_int).ok_or_else(|| odd(name, "a whole number"));
         let text = |name| first(name).map(str::to_owned);
         if id.is_empty() {
             return Err("assignment: expected an id, found an empty one".to_owned());
@@ -177,9 +152,7 @@ impl Assignment {
 
     /// Whether its tag `Message` names the item that it assigns.
     pub fn names_an_item(&self) -> bool {
-        self.message
-            .as_deref()
-            .is_some_and(|message| !message.is_empty())
+        self.message.as_deref().is_some_and(|message| !message.is_empty())
     }
 }
 
@@ -213,16 +186,9 @@ mod tests {
     fn a_scheduled_message_is_read() {
         let node = read_page(&page(scheduled())).unwrap().nodes.remove(0);
         let a = &node.assignment;
-        assert_eq!(
-            (a.epoch, a.nonce, a.timestamp, a.block_height),
-            (0, 7, 1_750_000_000_123, 1_690_000)
-        );
+        assert_eq!((a.epoch, a.nonce, a.timestamp, a.block_height), (0, 7, 1_750_000_000_123, 1_690_000));
         let item = node.item.as_ref().unwrap();
-        assert_eq!(
-            (item.target.as_str(), item.owner.as_str()),
-            ("P", "alice"),
-            "the target is the process"
-        );
+        assert_eq!((item.target.as_str(), item.owner.as_str()), ("P", "alice"), "the target is the process");
         assert_eq!(item.anchor, Some(None));
         assert_eq!(node.message_id(), "m1");
     }
@@ -236,10 +202,7 @@ mod tests {
         node["assignment"]["tags"] = json!(tags);
         let one = read_page(&page(node.clone())).unwrap().nodes.remove(0);
         assert!(one.item.is_none());
-        assert_eq!(
-            (one.message_id(), one.assignment.exclude.as_slice()),
-            ("m1", &["Data".to_owned()][..])
-        );
+        assert_eq!((one.message_id(), one.assignment.exclude.as_slice()), ("m1", &["Data".to_owned()][..]));
 
         tags.push(json!({"name": "Exclude", "value": "Anchor"}));
         node["assignment"]["tags"] = json!(tags);
@@ -256,16 +219,8 @@ mod tests {
         };
         let node = "/edges/0/node";
         for (pointer, value, says) in [
-            (
-                "/page_info",
-                json!(1),
-                "page_info.has_next_page: expected true or false, found nothing",
-            ),
-            (
-                "/edges",
-                json!({}),
-                "edges: expected an array, found an object of 0",
-            ),
+            ("/page_info", json!(1), "page_info.has_next_page: expected true or false, found nothing"),
+            ("/edges", json!({}), "edges: expected an array, found an object of 0"),
             (
                 "/edges/0",
                 json!(null),
@@ -276,11 +231,7 @@ mod tests {
                 json!("alice"),
                 "edges[0].node.message.owner.address: expected a string",
             ),
-            (
-                &format!("{node}/message/anchor"),
-                json!(3),
-                "edges[0].node.message.anchor: expected a string or null",
-            ),
+            (&format!("{node}/message/anchor"), json!(3), "edges[0].node.message.anchor: expected a string or null"),
             (
                 &format!("{node}/message/tags/0/value"),
                 json!(3),
@@ -291,16 +242,8 @@ mod tests {
                 json!("seven"),
                 "assignment a1: tag Nonce: expected a whole number, found \"seven\"",
             ),
-            (
-                &format!("{node}/assignment/tags/5/value"),
-                json!("99999999999999999999"),
-                "assignment a1: tag Timestamp",
-            ),
-            (
-                &format!("{node}/assignment/tags/0/name"),
-                json!("Prozess"),
-                "assignment a1: tag Process",
-            ),
+            (&format!("{node}/assignment/tags/5/value"), json!("99999999999999999999"), "assignment a1: tag Timestamp"),
+            (&format!("{node}/assignment/tags/0/name"), json!("Prozess"), "assignment a1: tag Process"),
         ] {
             let error = with(pointer, value);
             assert!(error.starts_with(says), "{pointer}: {error}");
@@ -333,9 +276,8 @@ mod tests {
         leaf.prop_recursive(6, 64, 4, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|m| Value::Object(
-                    m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
-                )),
+                prop::collection::vec((key.clone(), inner), 0..6)
+                    .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
             ]
         })
     }
@@ -369,30 +311,14 @@ mod tests {
     fn usual_pages_are_read_fast() {
         let body = page(scheduled()).to_string();
         let fast = fast_page::read(body.as_bytes()).unwrap();
-        assert_eq!(
-            format!("{fast:?}"),
-            format!("{:?}", read_page(&page(scheduled())).unwrap())
-        );
-        for (without, want) in [
-            ("signature", true),
-            ("anchor", true),
-            ("data", true),
-            ("tags", true),
-            ("id", false),
-        ] {
+        assert_eq!(format!("{fast:?}"), format!("{:?}", read_page(&page(scheduled())).unwrap()));
+        for (without, want) in [("signature", true), ("anchor", true), ("data", true), ("tags", true), ("id", false)] {
             let mut odd = page(scheduled());
-            odd["edges"][0]["node"]["message"]
-                .as_object_mut()
-                .unwrap()
-                .remove(without);
+            odd["edges"][0]["node"]["message"].as_object_mut().unwrap().remove(without);
             let fast = fast_page::read(odd.to_string().as_bytes());
             assert_eq!(fast.is_some(), want, "{without}");
             if let Some(fast) = fast {
-                assert_eq!(
-                    format!("{fast:?}"),
-                    format!("{:?}", read_page(&odd).unwrap()),
-                    "{without}"
-                );
+                assert_eq!(format!("{fast:?}"), format!("{:?}", read_page(&odd).unwrap()), "{without}");
             }
         }
     }

@@ -26,12 +26,7 @@ pub(crate) enum From {
     /// From the first element.
     Beginning,
     /// After this element.
-    Element {
-        epoch: u64,
-        nonce: u64,
-        timestamp: u64,
-        assignment_id: Option<String>,
-    },
+    Element { epoch: u64, nonce: u64, timestamp: u64, assignment_id: Option<String> },
     /// After this time (ms): a checkpoint that says no more.
     Time(u64),
 }
@@ -41,12 +36,7 @@ impl From {
         let Start::After(checkpoint) = start else {
             return From::Beginning;
         };
-        let Boundary {
-            timestamp,
-            nonce,
-            epoch,
-            ..
-        } = checkpoint.boundary();
+        let Boundary { timestamp, nonce, epoch, .. } = checkpoint.boundary();
         match nonce {
             Some(nonce) => From::Element {
                 epoch: epoch.unwrap_or(0),
@@ -56,26 +46,14 @@ impl From {
             },
             None if checkpoint.last_scheduled.is_some() => From::Beginning,
             // The process itself, evaluated before its schedule.
-            None if checkpoint.cron.is_none() && checkpoint.assignment_id.is_none() => {
-                From::Beginning
-            }
+            None if checkpoint.cron.is_none() && checkpoint.assignment_id.is_none() => From::Beginning,
             None => From::Time(timestamp),
         }
     }
 
     pub fn newest(newest: Newest) -> Self {
-        let Newest {
-            epoch,
-            nonce,
-            timestamp,
-            assignment_id,
-        } = newest;
-        From::Element {
-            epoch,
-            nonce,
-            timestamp,
-            assignment_id: Some(assignment_id),
-        }
+        let Newest { epoch, nonce, timestamp, assignment_id } = newest;
+        From::Element { epoch, nonce, timestamp, assignment_id: Some(assignment_id) }
     }
 }
 
@@ -112,45 +90,18 @@ pub(crate) struct Pager {
 }
 
 impl Pager {
-    pub fn new(
-        upstream: Arc<Inner>,
-        process: Arc<Process>,
-        from: From,
-        to: To,
-        page_size: u32,
-    ) -> Self {
+    pub fn new(upstream: Arc<Inner>, process: Arc<Process>, from: From, to: To, page_size: u32) -> Self {
         let limit = page_size.max(LIMIT_MIN);
         let mut seen: [HashMap<_, _>; 2] = Default::default();
         let mut last = None;
-        if let From::Element {
-            epoch,
-            nonce,
-            timestamp,
-            assignment_id,
-        } = &from
-        {
-            last = Some(Last {
-                epoch: *epoch,
-                nonce: *nonce,
-                timestamp: *timestamp,
-            });
+        if let From::Element { epoch, nonce, timestamp, assignment_id } = &from {
+            last = Some(Last { epoch: *epoch, nonce: *nonce, timestamp: *timestamp });
             if let Some(id) = assignment_id {
                 seen[0].insert((*epoch, *nonce), id.clone());
             }
         }
         let limit_max = limit.saturating_mul(LIMIT_GROWTH_MAX);
-        Self {
-            upstream,
-            process,
-            from,
-            to,
-            last,
-            limit,
-            limit_max,
-            seen,
-            failed: None,
-            done: false,
-        }
+        Self { upstream, process, from, to, last, limit, limit_max, seen, failed: None, done: false }
     }
 
     /// The next elements; `None` at the end.
@@ -175,9 +126,7 @@ impl Pager {
                 }
                 Err(failure) => {
                     self.done = true;
-                    let text = format!(
-                        "Encountered Error fetching scheduled messages from Scheduler Unit: {failure}"
-                    );
+                    let text = format!("Encountered Error fetching scheduled messages from Scheduler Unit: {failure}");
                     return Err(Error::Upstream(text));
                 }
             };
@@ -199,8 +148,7 @@ impl Pager {
             if page.edges == 0 || (!full && !page.has_next) {
                 self.done = true;
             } else if self.limit >= self.limit_max {
-                self.failed =
-                    Some(self.fault(&format!("{} elements, none of them new", page.edges)));
+                self.failed = Some(self.fault(&format!("{} elements, none of them new", page.edges)));
             } else {
                 self.limit = self.limit.saturating_mul(2).min(self.limit_max);
             }
@@ -243,11 +191,7 @@ impl Pager {
             match self.check(&node, &seen) {
                 Ok(true) => {
                     let a = &node.assignment;
-                    self.last = Some(Last {
-                        epoch: a.epoch,
-                        nonce: a.nonce,
-                        timestamp: a.timestamp,
-                    });
+                    self.last = Some(Last { epoch: a.epoch, nonce: a.nonce, timestamp: a.timestamp });
                     seen.insert((a.epoch, a.nonce), a.id.clone());
                     new.push(node);
                 }
@@ -269,36 +213,20 @@ impl Pager {
     fn check(&self, node: &Node, page: &HashMap<(u64, u64), String>) -> Result<bool, String> {
         let a = &node.assignment;
         if a.process != self.process.id {
-            return Err(format!(
-                "assignment {} (nonce {}) names process {}",
-                a.id, a.nonce, a.process
-            ));
+            return Err(format!("assignment {} (nonce {}) names process {}", a.id, a.nonce, a.process));
         }
         let key = (a.epoch, a.nonce);
         let Some(last) = &self.last else {
             let begins = !matches!(self.from, From::Beginning) || a.epoch > 0 || a.nonce == 0;
-            return if begins {
-                Ok(true)
-            } else {
-                Err(format!("expected nonce 0 first, found nonce {}", a.nonce))
-            };
+            return if begins { Ok(true) } else { Err(format!("expected nonce 0 first, found nonce {}", a.nonce)) };
         };
         if key <= (last.epoch, last.nonce) {
-            return match [page, &self.seen[0], &self.seen[1]]
-                .into_iter()
-                .find_map(|seen| seen.get(&key))
-            {
+            return match [page, &self.seen[0], &self.seen[1]].into_iter().find_map(|seen| seen.get(&key)) {
                 Some(id) if *id == a.id => Ok(false),
-                Some(id) => Err(format!(
-                    "nonce {} is assignment {} now, and was {id}",
-                    a.nonce, a.id
-                )),
+                Some(id) => Err(format!("nonce {} is assignment {} now, and was {id}", a.nonce, a.id)),
                 // Paging by time gives what shares the last millisecond again; longer ago than that it is disorder.
                 None if a.timestamp <= last.timestamp => Ok(false),
-                None => Err(format!(
-                    "nonce {} stands after nonce {}",
-                    a.nonce, last.nonce
-                )),
+                None => Err(format!("nonce {} stands after nonce {}", a.nonce, last.nonce)),
             };
         }
         if a.epoch == last.epoch && a.nonce != last.nonce + 1 {

@@ -61,8 +61,7 @@ impl Process {
     /// for tags without end.
     pub(crate) fn verified(self) -> Result<Self, Error> {
         let length = |field: &Field| field.iter().flatten().map(String::len).sum::<usize>();
-        let bytes =
-            self.tags.bytes() + length(&self.signature) + length(&self.anchor) + self.owner.len();
+        let bytes = self.tags.bytes() + length(&self.signature) + length(&self.anchor) + self.owner.len();
         if bytes > KEPT_BYTES_MAX {
             let text = format!(
                 "process {}: expected at most {KEPT_BYTES_MAX} bytes of tags, signature and anchor, found {bytes}",
@@ -72,20 +71,13 @@ impl Process {
         }
         for (name, value) in [("Data-Protocol", "ao"), ("Type", "Process")] {
             if !self.tags.contains(name, value) {
-                return Err(Error::Upstream(format!(
-                    "Tag '{name}': value '{value}' was not found on process"
-                )));
+                return Err(Error::Upstream(format!("Tag '{name}': value '{value}' was not found on process")));
             }
         }
         match self.tags.all("Module").count() {
             1 => Ok(self),
-            0 => Err(Error::Upstream(
-                "Tag 'Module': was not found on process".to_owned(),
-            )),
-            n => Err(Error::Unprocessable(format!(
-                "Tag 'Module': expected one on process {}, found {n}",
-                self.id
-            ))),
+            0 => Err(Error::Upstream("Tag 'Module': was not found on process".to_owned())),
+            n => Err(Error::Unprocessable(format!("Tag 'Module': expected one on process {}, found {n}", self.id))),
         }
     }
 }
@@ -97,10 +89,7 @@ mod tests {
     use super::*;
 
     fn answer(tags: &[(&str, &str)]) -> Value {
-        let tags: Vec<_> = tags
-            .iter()
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .collect();
+        let tags: Vec<_> = tags.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         json!({
             "process_id": "P", "block": "000001690000", "owner": {"address": "boss", "key": "AQAB"}, "tags": tags,
             "timestamp": 1_750_000_075_581u64, "data": "1984", "anchor": null, "signature": "sig", "target": null,
@@ -108,78 +97,40 @@ mod tests {
     }
 
     fn read(tags: &[(&str, &str)]) -> Result<Process, Error> {
-        Process::read(&answer(tags), "P", Url::parse("http://su").unwrap())
-            .unwrap()
-            .verified()
+        Process::read(&answer(tags), "P", Url::parse("http://su").unwrap()).unwrap().verified()
     }
 
     #[test]
     fn a_process_is_read_with_its_padded_block() {
-        let process = read(&[
-            ("Data-Protocol", "x"),
-            ("Data-Protocol", "ao"),
-            ("Type", "Process"),
-            ("Module", "M"),
-        ])
-        .unwrap();
-        assert_eq!(
-            (process.block_height, process.timestamp),
-            (1_690_000, 1_750_000_075_581)
-        );
-        assert_eq!(
-            (process.module_id.as_str(), process.owner.as_str()),
-            ("M", "boss")
-        );
-        assert_eq!(
-            (process.signature, process.anchor),
-            (Some(Some("sig".into())), Some(None))
-        );
+        let process =
+            read(&[("Data-Protocol", "x"), ("Data-Protocol", "ao"), ("Type", "Process"), ("Module", "M")]).unwrap();
+        assert_eq!((process.block_height, process.timestamp), (1_690_000, 1_750_000_075_581));
+        assert_eq!((process.module_id.as_str(), process.owner.as_str()), ("M", "boss"));
+        assert_eq!((process.signature, process.anchor), (Some(Some("sig".into())), Some(None)));
     }
 
     #[test]
     fn what_is_no_process_is_refused_by_its_tag() {
         for (tags, text) in [
-            (
-                &[("Type", "Process"), ("Module", "M")][..],
-                "Tag 'Data-Protocol': value 'ao' was not found on process",
-            ),
-            (
-                &[("Data-Protocol", "ao"), ("Type", "Message")],
-                "Tag 'Type': value 'Process' was not found on process",
-            ),
-            (
-                &[("Data-Protocol", "ao"), ("Type", "Process")],
-                "Tag 'Module': was not found on process",
-            ),
+            (&[("Type", "Process"), ("Module", "M")][..], "Tag 'Data-Protocol': value 'ao' was not found on process"),
+            (&[("Data-Protocol", "ao"), ("Type", "Message")], "Tag 'Type': value 'Process' was not found on process"),
+            (&[("Data-Protocol", "ao"), ("Type", "Process")], "Tag 'Module': was not found on process"),
         ] {
             match read(tags) {
                 Err(Error::Upstream(found)) => assert_eq!(found, text),
                 other => panic!("{other:?}"),
             }
         }
-        let two = [
-            ("Data-Protocol", "ao"),
-            ("Type", "Process"),
-            ("Module", "M"),
-            ("Module", "N"),
-        ];
+        let two = [("Data-Protocol", "ao"), ("Type", "Process"), ("Module", "M"), ("Module", "N")];
         assert!(matches!(read(&two), Err(Error::Unprocessable(_))));
         let long = "x".repeat(KEPT_BYTES_MAX);
-        let large = [
-            ("Data-Protocol", "ao"),
-            ("Type", "Process"),
-            ("Module", "M"),
-            ("Name", &long),
-        ];
+        let large = [("Data-Protocol", "ao"), ("Type", "Process"), ("Module", "M"), ("Name", &long)];
         assert!(matches!(read(&large), Err(Error::Unprocessable(_))));
     }
 
     #[test]
     fn another_process_than_asked_for_is_refused() {
         let other = Process::read(&answer(&[]), "Q", Url::parse("http://su").unwrap());
-        assert_eq!(
-            other.unwrap_err(),
-            "process_id: expected process Q, found the string \"P\""
-        );
+        assert_eq!(other.unwrap_err(), "process_id: expected process Q, found the string \"P\"");
     }
 }

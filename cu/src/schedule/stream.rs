@@ -51,44 +51,20 @@ enum Given {
 }
 
 impl EntryStream {
-    pub(crate) fn open(
-        upstream: Arc<Inner>,
-        process: Arc<Process>,
-        start: Start,
-        end: End,
-    ) -> Self {
+    pub(crate) fn open(upstream: Arc<Inner>, process: Arc<Process>, start: Start, end: End) -> Self {
         let mut tasks = JoinSet::new();
         // One page waits here while one is consumed and none is fetched before there is room for it.
         let (pages_in, pages) = mpsc::channel(1);
         let (entries_in, entries) = mpsc::channel(ENTRIES_AHEAD);
-        let boot_only = matches!(
-            &end,
-            End::Message(Position {
-                nonce: None,
-                is_process: true,
-                ..
-            })
-        );
+        let boot_only = matches!(&end, End::Message(Position { nonce: None, is_process: true, .. }));
         if !boot_only {
             let to = match &end {
-                End::Message(position) => To {
-                    nonce: position.nonce,
-                    timestamp: Some(position.timestamp),
-                },
-                End::Timestamp(timestamp) => To {
-                    nonce: None,
-                    timestamp: Some(*timestamp),
-                },
+                End::Message(position) => To { nonce: position.nonce, timestamp: Some(position.timestamp) },
+                End::Timestamp(timestamp) => To { nonce: None, timestamp: Some(*timestamp) },
                 End::Latest => To::default(),
             };
             let page_size = upstream.page_size;
-            let pager = Pager::new(
-                upstream.clone(),
-                process.clone(),
-                From::start(&start),
-                to,
-                page_size,
-            );
+            let pager = Pager::new(upstream.clone(), process.clone(), From::start(&start), to, page_size);
             tasks.spawn(read_pages(pager, pages_in));
         }
         let merger = Merger::new(upstream, process, start, end, pages, entries_in.clone());
@@ -104,11 +80,7 @@ impl EntryStream {
             };
             let _ = entries_in.send(last).await;
         });
-        Self {
-            entries,
-            tasks,
-            ended: false,
-        }
+        Self { entries, tasks, ended: false }
     }
 
     /// The next entry; `None` after the last one, and after an error.
@@ -141,9 +113,7 @@ impl EntryStream {
         match given {
             Some(Given::End) => None,
             Some(Given::Failed(error)) => Some(Err(error)),
-            _ => Some(Err(Error::Internal(
-                "the reader of the schedule stopped".to_owned(),
-            ))),
+            _ => Some(Err(Error::Internal("the reader of the schedule stopped".to_owned()))),
         }
     }
 }
@@ -220,15 +190,8 @@ impl Merger {
         entries: mpsc::Sender<Given>,
     ) -> Result<Self, Stop> {
         let crons = parse_crons(&process.tags)?;
-        let timetable = Arc::new(Timetable::new(
-            &crons,
-            process.block_height,
-            process.timestamp,
-        ));
-        let mut chain = HashChain {
-            checked: process.block_height >= CHECKED_FROM_BLOCK,
-            ..Default::default()
-        };
+        let timetable = Arc::new(Timetable::new(&crons, process.block_height, process.timestamp));
+        let mut chain = HashChain { checked: process.block_height >= CHECKED_FROM_BLOCK, ..Default::default() };
         let boot_pending = start == Start::Cold;
         let (last, resume) = match start {
             Start::Cold => {
@@ -252,18 +215,7 @@ impl Merger {
                 (last, resume)
             }
         };
-        Ok(Self {
-            upstream,
-            process,
-            end,
-            pages,
-            entries,
-            timetable,
-            chain,
-            last,
-            resume,
-            boot_pending,
-        })
+        Ok(Self { upstream, process, end, pages, entries, timetable, chain, last, resume, boot_pending })
     }
 
     async fn run(&mut self) -> Result<(), Stop> {
@@ -283,8 +235,7 @@ impl Merger {
                 _ => settled,
             };
             if self.last.timestamp / 1000 < right / 1000 {
-                self.merge_crons(right, RightEnd::Present { height })
-                    .await?;
+                self.merge_crons(right, RightEnd::Present { height }).await?;
             }
         }
         self.give_boot().await
@@ -309,19 +260,12 @@ impl Merger {
                 let a = &node.assignment;
                 match &self.end {
                     End::Timestamp(to) if a.timestamp > *to => return Ok(false),
-                    End::Message(Position {
-                        nonce: Some(nonce), ..
-                    }) if a.nonce > *nonce => return Ok(true),
+                    End::Message(Position { nonce: Some(nonce), .. }) if a.nonce > *nonce => return Ok(true),
                     _ => {}
                 }
                 // Before its crons: a link that does not fit says nothing true about the time either.
-                let chain = self
-                    .chain
-                    .with(node.message_id(), &a.id, a.hash_chain.as_deref())?;
-                let right = RightEnd::Scheduled {
-                    height: a.block_height,
-                    nonce: a.nonce,
-                };
+                let chain = self.chain.with(node.message_id(), &a.id, a.hash_chain.as_deref())?;
+                let right = RightEnd::Scheduled { height: a.block_height, nonce: a.nonce };
                 self.merge_crons(a.timestamp, right).await?;
                 self.chain = chain;
                 if node.is_process() {
@@ -330,14 +274,10 @@ impl Merger {
                 self.give_boot().await?;
                 let is_last = self.is_last(&node);
                 match assigned {
-                    Some(item) => {
-                        self.give_scheduled(&node.assignment, &item?, Kind::Assignment)
-                            .await?
-                    }
+                    Some(item) => self.give_scheduled(&node.assignment, &item?, Kind::Assignment).await?,
                     None => {
                         let item = node.item.as_ref().expect("what was not assigned was sent");
-                        self.give_scheduled(&node.assignment, item, Kind::Scheduled)
-                            .await?;
+                        self.give_scheduled(&node.assignment, item, Kind::Scheduled).await?;
                     }
                 }
                 if is_last {
@@ -346,11 +286,7 @@ impl Merger {
             }
         }
         match &self.end {
-            End::Message(Position {
-                is_process: true,
-                nonce: None,
-                ..
-            }) => {
+            End::Message(Position { is_process: true, nonce: None, .. }) => {
                 self.give_boot().await?;
                 Ok(true)
             }
@@ -362,11 +298,8 @@ impl Merger {
                     Some(nonce) => format!("ends at nonce {nonce}"),
                     None => "is empty".to_owned(),
                 };
-                let wanted = wanted
-                    .nonce
-                    .map_or(format!("timestamp {}", wanted.timestamp), |nonce| {
-                        format!("nonce {nonce}")
-                    });
+                let wanted =
+                    wanted.nonce.map_or(format!("timestamp {}", wanted.timestamp), |nonce| format!("nonce {nonce}"));
                 Err(Stop::Failed(Error::Upstream(format!(
                     "Encountered Error fetching scheduled messages from Scheduler Unit: schedule of process {} {reached}, \
                      before the message at {wanted}",
@@ -402,28 +335,16 @@ impl Merger {
         }
         let table = self.timetable.clone();
         let rules: Vec<_> = table.rules().collect();
-        let from = resume
-            .as_ref()
-            .map(|resume| (resume.timestamp, resume.block_height));
-        let mut gap = Gap::new(
-            &table,
-            self.last.timestamp,
-            self.last.block_height,
-            right,
-            from,
-        );
+        let from = resume.as_ref().map(|resume| (resume.timestamp, resume.block_height));
+        let mut gap = Gap::new(&table, self.last.timestamp, self.last.block_height, right, from);
         loop {
             match gap.next() {
                 Next::End => return Ok(()),
                 Next::NeedBlock(after) => {
                     let block = self.upstream.gateway.block_after(after).await?;
-                    let missing = block.is_none_or(|block| {
-                        block.height > after + 1 && gap.needs_block_after(after)
-                    });
+                    let missing = block.is_none_or(|block| block.height > after + 1 && gap.needs_block_after(after));
                     let passed = match end {
-                        RightEnd::Scheduled { height, .. } | RightEnd::Present { height } => {
-                            after < height
-                        }
+                        RightEnd::Scheduled { height, .. } | RightEnd::Present { height } => after < height,
                     };
                     // Crons of time only take a block's height with them; crons of blocks would be lost.
                     if missing && passed && table.counts_blocks() {
@@ -471,12 +392,7 @@ impl Merger {
                     };
                     let entry = Entry {
                         kind: Kind::Cron,
-                        message_json: message::cron_json(
-                            &self.process,
-                            &rule.tags,
-                            tick.timestamp,
-                            tick.block_height,
-                        ),
+                        message_json: message::cron_json(&self.process, &rule.tags, tick.timestamp, tick.block_height),
                         message_id: None,
                         name: format!("Cron Message {},{ordinate},{}", tick.timestamp, rule.id),
                         timestamp: tick.timestamp,
@@ -506,18 +422,10 @@ impl Merger {
             return Ok(());
         }
         let process = self.process.clone();
-        let data = self
-            .upstream
-            .gateway
-            .text(&process.id, self.upstream.item_max)
-            .await?;
+        let data = self.upstream.gateway.text(&process.id, self.upstream.item_max).await?;
         let ordinate = "0".to_owned();
-        let origin = Boundary {
-            timestamp: process.timestamp,
-            block_height: process.block_height,
-            nonce: None,
-            epoch: None,
-        };
+        let origin =
+            Boundary { timestamp: process.timestamp, block_height: process.block_height, nonce: None, epoch: None };
         let checkpoint = Checkpoint {
             timestamp: process.timestamp,
             ordinate: ordinate.clone(),
@@ -552,12 +460,7 @@ impl Merger {
         .await
     }
 
-    async fn give_scheduled(
-        &mut self,
-        a: &Assignment,
-        item: &Item,
-        kind: Kind,
-    ) -> Result<(), Stop> {
+    async fn give_scheduled(&mut self, a: &Assignment, item: &Item, kind: Kind) -> Result<(), Stop> {
         let at = Slotting {
             epoch: a.epoch,
             nonce: a.nonce,
@@ -569,11 +472,7 @@ impl Merger {
             Kind::Assignment => Some(item.id.clone()),
             _ => item.forwarded_by().map(|_| dedup::deep_hash(item)),
         };
-        let what = if kind == Kind::Assignment {
-            "Assigned"
-        } else {
-            "Scheduled"
-        };
+        let what = if kind == Kind::Assignment { "Assigned" } else { "Scheduled" };
         self.last = Boundary {
             timestamp: a.timestamp,
             block_height: a.block_height,
@@ -615,10 +514,7 @@ impl Merger {
     }
 
     async fn give(&self, entry: Entry) -> Result<(), Stop> {
-        self.entries
-            .send(Given::Entry(Box::new(entry)))
-            .await
-            .map_err(|_| Stop::NobodyListens)
+        self.entries.send(Given::Entry(Box::new(entry))).await.map_err(|_| Stop::NobodyListens)
     }
 
     /// Place of a cron among results: that of the scheduled entry before it.
@@ -642,27 +538,16 @@ impl Merger {
 /// The item that an assignment names, from the gateway, without what the assignment excludes.
 async fn fetch_assigned(upstream: &Inner, node: &Node) -> Result<Item, Error> {
     let id = node.message_id();
-    let excluded = |part: &str| {
-        node.assignment
-            .exclude
-            .iter()
-            .any(|excluded| excluded == part)
-    };
-    let without = Without {
-        signature: excluded("Signature"),
-        anchor: excluded("Anchor"),
-        tags: excluded("Tags"),
-    };
+    let excluded = |part: &str| node.assignment.exclude.iter().any(|excluded| excluded == part);
+    let without = Without { signature: excluded("Signature"), anchor: excluded("Anchor"), tags: excluded("Tags") };
     let data = async {
         match excluded("Data") {
             true => Ok(None),
             false => upstream.gateway.text(id, upstream.item_max).await.map(Some),
         }
     };
-    let (found, data) =
-        futures::future::try_join(upstream.gateway.transaction(id, without), data).await?;
-    let found = found
-        .ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{id}'")))?;
+    let (found, data) = futures::future::try_join(upstream.gateway.transaction(id, without), data).await?;
+    let found = found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{id}'")))?;
     Ok(Item {
         id: found.id,
         // A gateway may give more than it was asked for.
@@ -671,11 +556,7 @@ async fn fetch_assigned(upstream: &Inner, node: &Node) -> Result<Item, Error> {
         owner: found.owner,
         target: found.recipient,
         anchor: found.anchor.filter(|_| !without.anchor),
-        tags: if without.tags {
-            Tags::default()
-        } else {
-            found.tags
-        },
+        tags: if without.tags { Tags::default() } else { found.tags },
         sent: false,
     })
 }

@@ -65,10 +65,7 @@ impl Upstream {
     /// # Errors
     /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS.
     pub fn new(settings: &UnitSettings) -> Result<Self, Error> {
-        let http = Arc::new(Http::new(
-            settings.upstream_timeout,
-            settings.upstream_json_max_bytes,
-        )?);
+        let http = Arc::new(Http::new(settings.upstream_timeout, settings.upstream_json_max_bytes)?);
         let gateway = Arc::new(Gateway::new(settings, http.clone())?);
         let locator = Locator::new(settings, http.clone(), gateway.clone())?;
         Ok(Self(Arc::new(Inner {
@@ -76,9 +73,7 @@ impl Upstream {
             gateway,
             index: Index::default(),
             page_size: settings.page_size,
-            item_max: settings
-                .upstream_json_max_bytes
-                .min(settings.upstream_data_max_bytes),
+            item_max: settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes),
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
@@ -115,22 +110,14 @@ impl Upstream {
         ids::check("Module tag", id).map_err(|e| Error::Unprocessable(e.to_string()))?;
         let (gateway, module) = (self.0.gateway.clone(), id.clone());
         let load = || async move {
-            let without = Without {
-                signature: true,
-                anchor: true,
-                tags: false,
-            };
+            let without = Without { signature: true, anchor: true, tags: false };
             let found = gateway.transaction(&module, without).await?;
-            let found = found.ok_or_else(|| {
-                Error::Upstream(format!("Gateway returned no transaction for '{module}'"))
-            })?;
+            let found =
+                found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{module}'")))?;
             Ok((Arc::new(found), FOREVER))
         };
         let module = self.0.modules.get_or_load(id, load).await?;
-        self.0
-            .admission
-            .admit(process, id, module.owner.clone(), module.tags.clone())
-            .map(Arc::new)
+        self.0.admission.admit(process, id, module.owner.clone(), module.tags.clone()).map(Arc::new)
     }
 
     /// The module's bytes, from the disk cache or the gateway. They are not checked to be a module.
@@ -161,22 +148,17 @@ impl Upstream {
             return inner.position_of_nonce(process, nonce).await;
         }
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!(
-                "Error Encountered when loading message from Scheduler Unit: {why}"
-            ))
+            Error::Upstream(format!("Error Encountered when loading message from Scheduler Unit: {why}"))
         };
         let mut url = http::join(&process.scheduler, &[uid]);
         url.query_pairs_mut().append_pair("process-id", &process.id);
         let path = url.path().to_owned();
         let refusal = match inner.ask_scheduler(process, url).await {
-            Ok(answer) => match read_position(&answer, &process.id, uid)
-                .map_err(|e| fail(&format!("{path}: {e}")))?
-            {
+            Ok(answer) => match read_position(&answer, &process.id, uid).map_err(|e| fail(&format!("{path}: {e}")))? {
                 Found::Here(position) => return Ok(position),
-                Found::Elsewhere(other) => format!(
-                    "message {uid} is in the schedule of process {other}, not of {}",
-                    process.id
-                ),
+                Found::Elsewhere(other) => {
+                    format!("message {uid} is in the schedule of process {other}, not of {}", process.id)
+                }
             },
             Err(failure) if failure.is_refusal() => failure.to_string(),
             Err(failure) => return Err(fail(&failure)),
@@ -200,9 +182,7 @@ impl Upstream {
         if let Some(place) = self.0.index.find(&process.id, uid) {
             return Ok(Some(known(place)));
         }
-        self.0
-            .search(process, uid, From::start(after), To::default())
-            .await
+        self.0.search(process, uid, From::start(after), To::default()).await
     }
 
     /// The newest scheduled entry; the process itself where there is no other.
@@ -211,20 +191,14 @@ impl Upstream {
     /// [`Error::Upstream`]: out of reach, or an answer that makes no sense.
     pub async fn latest(&self, process: &Process) -> Result<Position, Error> {
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!(
-                "Error Encountered when loading latest message from Scheduler Unit: {why}"
-            ))
+            Error::Upstream(format!("Error Encountered when loading latest message from Scheduler Unit: {why}"))
         };
         let url = http::join(&process.scheduler, &[&process.id, "latest"]);
         let path = url.path().to_owned();
         match self.0.ask_scheduler(process, url).await {
-            Ok(answer) => match read_position(&answer, &process.id, "")
-                .map_err(|e| fail(&format!("{path}: {e}")))?
-            {
+            Ok(answer) => match read_position(&answer, &process.id, "").map_err(|e| fail(&format!("{path}: {e}")))? {
                 Found::Here(position) => Ok(position),
-                Found::Elsewhere(other) => {
-                    Err(fail(&format!("{path}: it belongs to process {other}")))
-                }
+                Found::Elsewhere(other) => Err(fail(&format!("{path}: it belongs to process {other}"))),
             },
             // Schedulers say so while a process has no message besides itself.
             Err(failure) if failure.is_refusal() => self.0.boot_position(process).await,
@@ -278,19 +252,12 @@ impl Inner {
     async fn load_process(&self, id: &str) -> Result<(Arc<Process>, Duration), Error> {
         let (scheduler, holds) = self.locator.scheduler(id).await?;
         let fail = |why: &dyn std::fmt::Display| {
-            Error::Upstream(format!(
-                "Error Encountered when loading process from Scheduler Unit: {why}"
-            ))
+            Error::Upstream(format!("Error Encountered when loading process from Scheduler Unit: {why}"))
         };
         let url = http::join(&scheduler, &["processes", id]);
         let path = url.path().to_owned();
-        let answer = self
-            .http
-            .get_json(url)
-            .await
-            .map_err(|failure| fail(&failure))?;
-        let process = Process::read(&answer, id, scheduler)
-            .map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
+        let answer = self.http.get_json(url).await.map_err(|failure| fail(&failure))?;
+        let process = Process::read(&answer, id, scheduler).map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
         Ok((Arc::new(process.verified()?), holds))
     }
 
@@ -299,22 +266,12 @@ impl Inner {
         url.query_pairs_mut().append_pair("process-id", &process.id);
         let path = url.path().to_owned();
         let fail = |why: &dyn std::fmt::Display| {
-            let text = format!(
-                "Error Encountered when loading timestamp for process from Scheduler Unit: {why}"
-            );
+            let text = format!("Error Encountered when loading timestamp for process from Scheduler Unit: {why}");
             Error::Upstream(text)
         };
-        let answer = self
-            .ask_scheduler(process, url)
-            .await
-            .map_err(|failure| fail(&failure))?;
+        let answer = self.ask_scheduler(process, url).await.map_err(|failure| fail(&failure))?;
         let root = At::root(&answer);
-        let read = || {
-            Ok((
-                root.member("timestamp").whole()?,
-                root.member("block_height").whole()?,
-            ))
-        };
+        let read = || Ok((root.member("timestamp").whole()?, root.member("block_height").whole()?));
         read().map_err(|mismatch: Mismatch| fail(&format!("{path}: {mismatch}")))
     }
 
@@ -324,15 +281,9 @@ impl Inner {
             return Ok(known(place));
         }
         let mut pager = self.pager(process, From::Beginning, To::default(), 2);
-        let first = pager
-            .next_page()
-            .await?
-            .and_then(|nodes| nodes.into_iter().next());
+        let first = pager.next_page().await?.and_then(|nodes| nodes.into_iter().next());
         if let Some(first) = first.filter(Node::is_process) {
-            return Ok(Position {
-                is_process: true,
-                ..position(&first)
-            });
+            return Ok(Position { is_process: true, ..position(&first) });
         }
         Ok(Position {
             timestamp: process.timestamp,
@@ -343,15 +294,8 @@ impl Inner {
         })
     }
 
-    async fn position_of_nonce(
-        self: &Arc<Self>,
-        process: &Process,
-        nonce: u64,
-    ) -> Result<Position, Error> {
-        let to = To {
-            nonce: Some(nonce),
-            timestamp: None,
-        };
+    async fn position_of_nonce(self: &Arc<Self>, process: &Process, nonce: u64) -> Result<Position, Error> {
+        let to = To { nonce: Some(nonce), timestamp: None };
         let from = match nonce.checked_sub(1) {
             Some(before) => {
                 // Its scheduler pages by time if this is ignored; then the schedule is read from its beginning.
@@ -363,9 +307,7 @@ impl Inner {
                     .append_pair("limit", "2");
                 let page = self.ask_page(process, url.clone()).await;
                 let nodes = page.map(|page| page.nodes).unwrap_or_default();
-                let fits = |node: &&Node| {
-                    node.assignment.nonce == nonce && node.assignment.process == process.id
-                };
+                let fits = |node: &&Node| node.assignment.nonce == nonce && node.assignment.process == process.id;
                 if let Some(node) = nodes.iter().find(fits) {
                     return Ok(position(node));
                 }
@@ -384,9 +326,7 @@ impl Inner {
             }
         }
         let text = format!("no nonce {nonce} in the schedule of process {}", process.id);
-        Err(Error::Upstream(format!(
-            "Error Encountered when loading message from Scheduler Unit: {text}"
-        )))
+        Err(Error::Upstream(format!("Error Encountered when loading message from Scheduler Unit: {text}")))
     }
 
     fn pager(self: &Arc<Self>, process: &Process, from: From, to: To, page_size: u32) -> Pager {
@@ -398,22 +338,13 @@ impl Inner {
     async fn search_unseen(self: &Arc<Self>, process: &Process, uid: &str) -> Option<Position> {
         // Searches are for the rare id; more of them would only load schedulers.
         let _permit = self.searches.try_acquire().ok()?;
-        let newest = self
-            .index
-            .newest(&process.id)
-            .map_or(From::Beginning, From::newest);
+        let newest = self.index.newest(&process.id).map_or(From::Beginning, From::newest);
         if let Ok(Some(position)) = self.search(process, uid, newest, To::default()).await {
             return Some(position);
         }
         let before = self.index.complete_from(&process.id)?.checked_sub(1)?;
-        let to = To {
-            nonce: Some(before),
-            timestamp: None,
-        };
-        self.search(process, uid, From::Beginning, to)
-            .await
-            .ok()
-            .flatten()
+        let to = To { nonce: Some(before), timestamp: None };
+        self.search(process, uid, From::Beginning, to).await.ok().flatten()
     }
 
     async fn search(
@@ -477,10 +408,7 @@ fn read_position(answer: &Value, process: &str, uid: &str) -> Result<Found, Mism
     let root = At::root(answer);
     if root.member("edges").is_some() {
         let page = page::read_page(answer)?;
-        let node = page
-            .nodes
-            .iter()
-            .find(|node| node.assignment.id == uid || node.message_id() == uid);
+        let node = page.nodes.iter().find(|node| node.assignment.id == uid || node.message_id() == uid);
         let node = node.ok_or_else(|| root.member("edges").mismatch("a page with the message"))?;
         return Ok(if node.assignment.process == process {
             Found::Here(position(node))
@@ -498,11 +426,7 @@ fn read_position(answer: &Value, process: &str, uid: &str) -> Result<Found, Mism
             assignment_id: None,
             is_process: false,
         };
-        return Ok(if of == process {
-            Found::Here(position)
-        } else {
-            Found::Elsewhere(of.to_owned())
-        });
+        return Ok(if of == process { Found::Here(position) } else { Found::Elsewhere(of.to_owned()) });
     }
     let node = page::read_node(&root)?;
     Ok(if node.assignment.process == process {

@@ -163,8 +163,8 @@ fn parse_object(json: &[u8]) -> Option<Map<String, Value>> {
         serde::Deserialize::deserialize(&mut parser).ok()
     };
     match nesting(json) {
-        0..=DEPTH_HERE_MAX => parse(),
-        ..=DEPTH_MAX => std::thread::scope(|scope| {
+        depth if depth <= DEPTH_HERE_MAX => parse(),
+        depth if depth <= DEPTH_MAX => std::thread::scope(|scope| {
             let roomy = std::thread::Builder::new().stack_size(lockstep_jit::STACK_BYTES);
             roomy.spawn_scoped(scope, parse).ok()?.join().ok()?
         }),

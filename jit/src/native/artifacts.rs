@@ -12,7 +12,7 @@ use std::{
 use crate::Error;
 
 /// Changes whenever the rewriting of modules does.
-const REWRITE_VERSION: u32 = 1;
+const REWRITE_VERSION: u32 = 2;
 
 /// Bytes of MAC in front of an entry.
 const MAC_BYTES: usize = blake3::OUT_LEN;

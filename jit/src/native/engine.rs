@@ -35,11 +35,18 @@ pub struct EngineSettings {
     pub guest_env: GuestEnv,
     /// Upper bound of one guest's linear memory, bytes.
     pub memory_bytes_max: u64,
+    /// Wall-clock bound of a module's own start-up code, which runs once for each module.
+    pub boot_time_limit: Duration,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { artifacts_dir: None, guest_env: GuestEnv::default(), memory_bytes_max: RESERVATION_BYTES }
+        Self {
+            artifacts_dir: None,
+            guest_env: GuestEnv::default(),
+            memory_bytes_max: RESERVATION_BYTES,
+            boot_time_limit: Duration::from_secs(60),
+        }
     }
 }
 
@@ -100,6 +107,10 @@ impl Engine {
 
     pub(super) fn pagemap(&self) -> Arc<Pagemap> {
         self.0.pagemap.clone()
+    }
+
+    pub(super) fn boot_time_limit(&self) -> Duration {
+        self.0.settings.boot_time_limit
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {

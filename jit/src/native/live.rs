@@ -22,9 +22,6 @@ use crate::{
     instrument::GAS_EXPORT,
 };
 
-/// Wall-clock bound of a module's own start-up code.
-const BOOT_TIME_LIMIT: Duration = Duration::from_secs(60);
-
 /// What every process of a module begins with: memory and globals after start-up.
 pub struct Resting {
     pub image: Image,
@@ -60,9 +57,10 @@ impl Live {
     /// Instantiates `module` over `image`; an empty image means that the module's own data is wanted.
     pub fn new(module: &Module, image: Image) -> Result<Self, Error> {
         let mut store = Store::new(module.engine().wasmtime(), Host::new(module.format(), module.env()));
-        set_deadline(&mut store, BOOT_TIME_LIMIT);
+        let limit = module.engine().boot_time_limit();
+        set_deadline(&mut store, limit);
         let (memory, instance) = Memory::attach(image, module.engine().pagemap(), || {
-            module.pre().instantiate(&mut store).map_err(|e| Error::Module(format!("cannot be instantiated: {e:#}")))
+            module.pre().instantiate(&mut store).map_err(|e| start_up_error("cannot be instantiated", &e, limit))
         })?;
         let names = Names::of(module.format());
         let wide = module.format().is_64();
@@ -92,8 +90,9 @@ impl Live {
     /// Runs a module's start-up code as its format wants, and gives the state it leaves.
     pub fn boot(module: &Module) -> Result<Resting, Error> {
         let mut live = Self::new(module, Image::new()?)?;
-        live.reset("", gas::DEFAULT_LIMIT, BOOT_TIME_LIMIT);
-        live.start_up(module).map_err(|e| Error::Module(format!("fails at start-up: {e:#}")))?;
+        let limit = module.engine().boot_time_limit();
+        live.reset("", gas::DEFAULT_LIMIT, limit);
+        live.start_up(module).map_err(|e| start_up_error("fails at start-up", &e, limit))?;
         live.memory.commit()?;
         let globals = live.globals.iter().map(|g| g.get(&mut live.store)).collect();
         Ok(Resting { image: live.into_image(), globals })
@@ -203,8 +202,8 @@ impl Live {
         let gas = headroom.map_or(0, |h| h.wrapping_add(self.store.data().gas_limit as i64).max(0) as u64);
         let out_of_gas = headroom.is_some_and(|h| h > 0);
         let ending = match returned {
+            Ok(_) | Err(_) if out_of_gas => Ending::Threw(json!({}), "out of gas!".into()),
             Ok(text) => Ending::Returned(text),
-            Err(_) if out_of_gas => Ending::Threw(json!({}), "out of gas!".into()),
             Err(e) => match (e.downcast_ref::<Trap>(), e.downcast_ref::<Throw>()) {
                 (Some(Trap::Interrupt), _) => Ending::TimedOut,
                 (_, Some(throw @ Throw::Exit(status))) => Ending::Threw(
@@ -266,6 +265,14 @@ impl Live {
         self.write(at, text.as_bytes());
         self.write(at + text.len() as u64, &[0]);
         Ok(at)
+    }
+}
+
+/// What a failure before the first message means: the module's fault, but for the wall-clock bound, which is ours.
+fn start_up_error(what: &str, error: &wasmtime::Error, limit: Duration) -> Error {
+    match error.downcast_ref() {
+        Some(Trap::Interrupt) => Error::Timeout(limit),
+        _ => Error::Module(format!("{what}: {error:#}")),
     }
 }
 

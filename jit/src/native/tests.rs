@@ -301,3 +301,13 @@ fn compiled_code_is_taken_from_disk_and_gives_the_same_answers() {
         assert_eq!(output(&mut Instance::new(&module).expect("an instance"), "c"), "01");
     }
 }
+
+#[test]
+fn start_up_code_that_never_ends_is_stopped_by_the_clock() {
+    let engine =
+        Engine::new(EngineSettings { boot_time_limit: Duration::from_millis(100), ..EngineSettings::default() });
+    let wasm = guest("(func $spin (loop $l (br $l))) (start $spin)", "");
+    let module = engine.expect("an engine").load(&wasm, ModuleFormat::Emscripten4).expect("loads");
+    let error = Instance::new(&module).err().expect("it never starts");
+    assert!(matches!(error, Error::Timeout(_)), "{error}");
+}

@@ -1,6 +1,7 @@
 //! `lockstep eval`: the records of a vector file, evaluated in order on one process.
 
 mod check;
+mod copies;
 mod vectors;
 
 use std::{
@@ -17,12 +18,12 @@ use sha2::{Digest, Sha256};
 
 use self::{
     check::{Check, Seen},
-    vectors::Vectors,
+    vectors::{Record, Vectors},
 };
 use crate::settings::Value as _;
 
 /// Arguments of `lockstep eval`.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Args {
     /// The module, a WebAssembly binary.
     #[arg(long, value_name = "FILE")]
@@ -48,6 +49,9 @@ pub struct Args {
     /// Directory to keep compiled code in; without it, the module is compiled anew.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Evaluate on this many processes at a time, on all cores, and print the rate only: all must agree to the byte.
+    #[arg(long, value_name = "N", conflicts_with = "check")]
+    copies: Option<std::num::NonZeroUsize>,
     /// The vector file.
     #[arg(value_name = "VECTORS.json")]
     vectors: PathBuf,
@@ -86,22 +90,22 @@ fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
     })?;
     let named = |error: lockstep_jit::Error| format!("{}: {error}", args.module.display());
     let module = engine.load(&wasm, args.format).map_err(named)?;
+    if let Some(copies) = args.copies {
+        return copies::evaluate(args.clone(), vectors, &module, copies);
+    }
     let mut instance = Instance::new(&module).map_err(named)?;
     let mut check = args.check.then(|| Check::new(&vectors, args.format));
     let mut elapsed = Duration::ZERO;
     for (index, record) in vectors.records.iter().enumerate() {
-        let environment = record.environment.as_ref().unwrap_or(&vectors.environment);
-        let call = Call {
-            message: &record.message,
-            environment: &environment.json,
-            seed: &record.id,
-            gas_limit: args.gas_limit.unwrap_or(environment.gas_limit),
-            time_limit: args.time_limit,
-        };
-        let evaluation = instance.evaluate(&call).map_err(|error| format!("record {index}: {error}"))?;
+        let mut memory = (0, String::new());
+        let evaluation = instance
+            .evaluate_observed(&args.call(&vectors, record), &mut |bytes| {
+                memory = (bytes.len(), hex(&Sha256::digest(bytes)));
+            })
+            .map_err(|error| format!("record {index}: {error}"))?;
         elapsed += evaluation.elapsed;
-        let memory_sha256 = instance.has_state().then(|| hex(&Sha256::digest(instance.memory())));
-        writeln!(out, "{}", line(index, &record.id, &evaluation, instance.memory_bytes(), memory_sha256.as_deref()))?;
+        let (memory_bytes, memory_sha256) = (memory.0, (memory.0 > 0).then_some(memory.1));
+        writeln!(out, "{}", line(index, &record.id, &evaluation, memory_bytes, memory_sha256.as_deref()))?;
         if let Some(check) = &mut check {
             let seen = Seen { evaluation: &evaluation, memory_sha256: memory_sha256.as_deref() };
             for difference in check.compare(index, record, &seen) {
@@ -116,15 +120,34 @@ fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
         writeln!(out, "{check}")?;
     }
     out.flush()?;
-    let (count, seconds) = (vectors.records.len(), elapsed.as_secs_f64());
-    let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-    eprintln!("{count} messages in {seconds:.3} s, {rate:.1} messages/s");
+    print_rate(vectors.records.len(), elapsed);
     let is_equal = check.as_ref().is_none_or(Check::is_equal);
     Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
+impl Args {
+    /// The inputs of one record's evaluation.
+    fn call<'a>(&self, vectors: &'a Vectors, record: &'a Record) -> Call<'a> {
+        let environment = record.environment.as_ref().unwrap_or(&vectors.environment);
+        Call {
+            message: &record.message,
+            environment: &environment.json,
+            seed: &record.id,
+            gas_limit: self.gas_limit.unwrap_or(environment.gas_limit),
+            time_limit: self.time_limit,
+        }
+    }
+}
+
+/// The last line on standard error.
+fn print_rate(count: usize, elapsed: Duration) {
+    let seconds = elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    eprintln!("{count} messages in {seconds:.3} s, {rate:.1} messages/s");
+}
+
 /// The line printed for one record. Time is the engine's: hashing memory and printing are outside it.
-fn line(index: usize, id: &str, evaluation: &Evaluation, memory_bytes: u64, memory_sha256: Option<&str>) -> String {
+fn line(index: usize, id: &str, evaluation: &Evaluation, memory_bytes: usize, memory_sha256: Option<&str>) -> String {
     let id = serde_json::Value::from(id);
     let members: Vec<_> = vectors::members(&evaluation.outcome)
         .into_iter()

@@ -55,8 +55,10 @@ async fn send(messenger: Arc<Messenger>, request: Request) -> Response {
     let posted = http::off_io(move || {
         let item = Arc::new(checked(&body)?);
         let target = item.target().copied();
-        let scheduled = scheduler.post_verified(item.clone()).map_err(|Refusal(text)| text)?;
-        let process = if item.tag("Type") == Some("Process") { scheduled.id } else { target.unwrap_or_default() };
+        let scheduled = scheduler.post_verified(item).map_err(|Refusal(text)| text)?;
+        // A process is asked about as itself: that is its boot.
+        let is_process = scheduler.process(&scheduled.id).is_some();
+        let process = target.filter(|_| !is_process).unwrap_or(scheduled.id);
         Ok::<_, String>((to_base64url(&scheduled.id), to_base64url(&process)))
     });
     match posted.await {

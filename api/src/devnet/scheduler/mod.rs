@@ -177,6 +177,7 @@ impl Scheduler {
         };
         tip.take(place, assignment.id());
         drop(tip);
+        tracing::info!(kind, id = item.id_text(), process = to_base64url(&target), nonce = place.nonce, "scheduled");
         self.ledger.insert_item(item);
         self.ledger.insert_item(assignment);
         Ok(Scheduled { id, timestamp: now_ms() })
@@ -219,6 +220,7 @@ impl Scheduler {
         let assignment = self.append(&schedule, process_id, transaction.id, None, assignment, place);
         tip.take(place, assignment.id());
         drop(tip);
+        tracing::info!(kind = "Assignment", id = message, process, nonce = place.nonce, "scheduled");
         let id = assignment.id();
         self.ledger.insert_item(assignment);
         Ok(Scheduled { id, timestamp: now_ms() })

@@ -6,30 +6,16 @@ const T: u64 = 1_750_000_000_000;
 const B: u64 = 1_690_000;
 
 fn plain() -> Schedule {
-    Schedule::new("p", T, B, &[])
-        .assigned()
-        .messages((1..8).map(|n| T + n * 10))
+    Schedule::new("p", T, B, &[]).assigned().messages((1..8).map(|n| T + n * 10))
 }
 
 /// Reads a schedule to its end; gives what came before the error, and the error's text.
 async fn broken(net: &Net, up: &Upstream) -> (Vec<Entry>, String) {
-    let pid = net
-        .world
-        .schedules
-        .lock()
-        .unwrap()
-        .keys()
-        .next()
-        .unwrap()
-        .clone();
+    let pid = net.world.schedules.lock().unwrap().keys().next().unwrap().clone();
     let process = up.process(&pid).await.unwrap();
     let begun = std::time::Instant::now();
     let (entries, error) = all(up, &process, Start::Cold, End::Latest).await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     match error {
         Some(Error::Upstream(text)) => (entries, text),
         other => panic!("{other:?}"),
@@ -55,7 +41,11 @@ async fn a_schedule_with_a_fault_is_read_up_to_it_and_the_error_names_process_an
     for (schedule, good, says) in [
         (hole, 4, "after nonce 3: expected nonce 4 after nonce 3, found nonce 5".to_owned()),
         (other_again, 5, format!("after nonce 4: nonce 4 is assignment {} now, and was", id("another"))),
-        (wrong_type, 4, "after nonce 3: edges[4].node.message.tags[0].value: expected a string, found the number 1".into()),
+        (
+            wrong_type,
+            4,
+            "after nonce 3: edges[4].node.message.tags[0].value: expected a string, found the number 1".into(),
+        ),
         (nothing, 4, "after nonce 3: edges[4].node.message: expected a message".into()),
         (swapped, 4, "after nonce 3: expected nonce 4 after nonce 3, found nonce 5".into()),
         (late_start, 0, "from the beginning: expected nonce 0 first, found nonce 1".into()),
@@ -89,54 +79,28 @@ async fn a_repeat_with_the_same_assignment_is_dropped() {
     schedule.nodes.insert(4, schedule.nodes[3].clone());
     let pid = schedule.id();
     let net = Net::start(ROCKS, [schedule.clone()]).await;
-    assert_eq!(
-        every(&net.upstream(), &pid, Start::Cold, End::Latest)
-            .await
-            .len(),
-        8
-    );
+    assert_eq!(every(&net.upstream(), &pid, Start::Cold, End::Latest).await.len(), 8);
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_page_is_an_error_that_shows_it() {
     let pid = plain().id();
     for (answer, says) in [
-        (
-            json!([]),
-            "page_info.has_next_page: expected true or false, found nothing",
-        ),
-        (
-            json!({"page_info": {"has_next_page": "yes"}, "edges": []}),
-            "found the string \"yes\"",
-        ),
-        (
-            json!({"page_info": {"has_next_page": true}, "edges": {}}),
-            "edges: expected an array",
-        ),
+        (json!([]), "page_info.has_next_page: expected true or false, found nothing"),
+        (json!({"page_info": {"has_next_page": "yes"}, "edges": []}), "found the string \"yes\""),
+        (json!({"page_info": {"has_next_page": true}, "edges": {}}), "edges: expected an array"),
     ] {
         let net = Net::start(ROCKS, [plain()]).await;
         let path = format!("/su/{pid}");
         net.special(move |asked| (asked.path == path).then(|| Answer::Json(200, answer.clone())));
         let (none, text) = broken(&net, &net.upstream()).await;
-        assert!(
-            none.is_empty() && text.contains(says) && text.contains(&pid),
-            "{text}"
-        );
+        assert!(none.is_empty() && text.contains(says) && text.contains(&pid), "{text}");
     }
     for (bytes, says) in [
-        (
-            &b"<html>no</html>"[..],
-            "expected JSON, found \"<html>no</html>\" (15 bytes",
-        ),
+        (&b"<html>no</html>"[..], "expected JSON, found \"<html>no</html>\" (15 bytes"),
         (b"", "expected JSON, found \"\""),
-        (
-            b"{\"page_info\":{\"has_next_page\":false},\"edges\":[],\"x\":\"\xff\xfe\"}",
-            "invalid unicode",
-        ),
-        (
-            b"{\"page_info\":{\"has_next_page\":false},\"edges\":[",
-            "EOF",
-        ),
+        (b"{\"page_info\":{\"has_next_page\":false},\"edges\":[],\"x\":\"\xff\xfe\"}", "invalid unicode"),
+        (b"{\"page_info\":{\"has_next_page\":false},\"edges\":[", "EOF"),
         (&[b'['; 100_000], "recursion limit"),
     ] {
         let net = Net::start(ROCKS, [plain()]).await;
@@ -144,10 +108,7 @@ async fn an_answer_that_is_no_page_is_an_error_that_shows_it() {
         let bytes = bytes.to_vec();
         net.special(move |asked| (asked.path == path).then(|| Answer::Bytes(200, bytes.clone())));
         let (none, text) = broken(&net, &net.upstream()).await;
-        assert!(
-            none.is_empty() && text.contains(says) && text.contains(&format!("/su/{pid}")),
-            "{says}: {text}"
-        );
+        assert!(none.is_empty() && text.contains(says) && text.contains(&format!("/su/{pid}")), "{says}: {text}");
     }
 }
 
@@ -158,20 +119,15 @@ async fn a_body_of_100_mb_or_without_end_is_left_at_its_bound() {
         let net = Net::start(ROCKS, [plain()]).await;
         let path = format!("/su/{pid}");
         net.special(move |asked| {
-            (asked.path == path).then(|| {
-                if endless {
-                    Answer::Endless
-                } else {
-                    Answer::Bytes(200, vec![b' '; 100 << 20])
-                }
-            })
+            (asked.path == path).then(
+                || {
+                    if endless { Answer::Endless } else { Answer::Bytes(200, vec![b' '; 100 << 20]) }
+                },
+            )
         });
         // The smallest page is too large too.
         let (none, text) = broken(&net, &net.paged(2)).await;
-        assert!(
-            none.is_empty() && text.contains("expected at most 4194304 bytes"),
-            "{text}"
-        );
+        assert!(none.is_empty() && text.contains("expected at most 4194304 bytes"), "{text}");
     }
 }
 
@@ -181,11 +137,7 @@ async fn a_scheduler_that_fails_in_passing_is_asked_again() {
     let failures = std::sync::atomic::AtomicU32::new(0);
     net.special(move |asked| {
         let pages = asked.query.contains_key("limit");
-        let n = if pages {
-            failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-        } else {
-            9
-        };
+        let n = if pages { failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed) } else { 9 };
         match n {
             0 => Some(Answer::Bytes(500, b"oh".to_vec())),
             1 => Some(Answer::Bytes(429, vec![])),
@@ -193,28 +145,15 @@ async fn a_scheduler_that_fails_in_passing_is_asked_again() {
             _ => None,
         }
     });
-    assert_eq!(
-        every(&net.upstream(), &plain().id(), Start::Cold, End::Latest)
-            .await
-            .len(),
-        8
-    );
+    assert_eq!(every(&net.upstream(), &plain().id(), Start::Cold, End::Latest).await.len(), 8);
 }
 
 #[tokio::test]
 async fn a_scheduler_that_keeps_failing_is_an_error_in_a_few_seconds() {
     let net = Net::start(ROCKS, [plain()]).await;
-    net.special(|asked| {
-        asked
-            .query
-            .contains_key("limit")
-            .then(|| Answer::Bytes(503, b"out of order".to_vec()))
-    });
+    net.special(|asked| asked.query.contains_key("limit").then(|| Answer::Bytes(503, b"out of order".to_vec())));
     let (_, text) = broken(&net, &net.upstream()).await;
-    assert!(
-        text.ends_with("Scheduler Unit: 503: out of order"),
-        "{text}"
-    );
+    assert!(text.ends_with("Scheduler Unit: 503: out of order"), "{text}");
     assert!(net.asked(&format!("/su/{}", plain().id())) <= 5);
 }
 
@@ -222,27 +161,17 @@ async fn a_scheduler_that_keeps_failing_is_an_error_in_a_few_seconds() {
 async fn a_scheduler_that_hangs_is_an_error_when_time_is_up() {
     let net = Net::start(ROCKS, [plain()]).await;
     net.special(|asked| asked.query.contains_key("limit").then_some(Answer::Hang));
-    let settings = UnitSettings {
-        upstream_timeout: Duration::from_millis(300),
-        ..net.settings()
-    };
+    let settings = UnitSettings { upstream_timeout: Duration::from_millis(300), ..net.settings() };
     let begun = std::time::Instant::now();
     let (_, text) = broken(&net, &Upstream::new(&settings).unwrap()).await;
-    assert!(
-        text.contains("no answer within 300ms") && begun.elapsed() < Duration::from_secs(2),
-        "{text}"
-    );
+    assert!(text.contains("no answer within 300ms") && begun.elapsed() < Duration::from_secs(2), "{text}");
 }
 
 #[tokio::test]
 async fn a_fault_further_down_does_not_take_earlier_pages_with_it() {
     let net = Net::start(ROCKS, [plain()]).await;
     net.special(|asked| {
-        (asked
-            .query
-            .get("from-nonce")
-            .is_some_and(|nonce| nonce == "3"))
-        .then(|| Answer::Bytes(400, b"no".to_vec()))
+        (asked.query.get("from-nonce").is_some_and(|nonce| nonce == "3")).then(|| Answer::Bytes(400, b"no".to_vec()))
     });
     let (entries, text) = broken(&net, &net.paged(4)).await;
     assert_eq!(entries.len(), 4);
@@ -257,18 +186,12 @@ async fn a_scheduler_that_is_not_there_is_an_error_in_a_few_seconds() {
         listener.local_addr().unwrap()
     };
     let su_url = Some(Url::parse(&format!("http://{gone}")).unwrap());
-    let up = Upstream::new(&UnitSettings {
-        su_url,
-        ..net.settings()
-    })
-    .unwrap();
+    let up = Upstream::new(&UnitSettings { su_url, ..net.settings() }).unwrap();
     let begun = std::time::Instant::now();
     match up.process(&plain().id()).await {
         Err(Error::Upstream(text)) => {
             assert!(
-                text.starts_with(
-                    "Error Encountered when loading process from Scheduler Unit: /processes/"
-                ),
+                text.starts_with("Error Encountered when loading process from Scheduler Unit: /processes/"),
                 "{text}"
             );
         }

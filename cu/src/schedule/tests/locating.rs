@@ -7,9 +7,7 @@ const T: u64 = 1_750_000_000_000;
 const B: u64 = 1_690_000;
 
 fn plain(name: &str) -> Schedule {
-    Schedule::new(name, T, B, &[])
-        .assigned()
-        .messages((1..30).map(|n| T + n * 10))
+    Schedule::new(name, T, B, &[]).assigned().messages((1..30).map(|n| T + n * 10))
 }
 
 fn uid(schedule: &Schedule, nonce: usize) -> String {
@@ -30,18 +28,10 @@ async fn a_message_is_found_by_its_id_its_assignments_id_and_its_nonce() {
                 is_process: nonce == 0,
             };
             // Each time one that knows nothing yet.
-            for uid in [
-                uid(&schedule, nonce),
-                want.assignment_id.clone().unwrap(),
-                nonce.to_string(),
-            ] {
+            for uid in [uid(&schedule, nonce), want.assignment_id.clone().unwrap(), nonce.to_string()] {
                 let up = net.upstream();
                 let process = up.process(&schedule.id()).await.unwrap();
-                assert_eq!(
-                    up.locate_message(&process, &uid).await.unwrap(),
-                    want,
-                    "{uid}"
-                );
+                assert_eq!(up.locate_message(&process, &uid).await.unwrap(), want, "{uid}");
             }
         }
     }
@@ -56,14 +46,8 @@ async fn what_was_seen_on_a_page_is_not_asked_for() {
     let process = up.process(&schedule.id()).await.unwrap();
     let before = net.asked("/");
     for nonce in 0..30 {
-        let found = up
-            .locate_message(&process, &uid(&schedule, nonce))
-            .await
-            .unwrap();
-        assert_eq!(
-            (found.nonce, found.timestamp),
-            (Some(nonce as u64), T + nonce as u64 * 10)
-        );
+        let found = up.locate_message(&process, &uid(&schedule, nonce)).await.unwrap();
+        assert_eq!((found.nonce, found.timestamp), (Some(nonce as u64), T + nonce as u64 * 10));
     }
     assert_eq!(net.asked("/"), before);
 }
@@ -77,31 +61,16 @@ async fn an_unknown_message_is_refused_in_less_than_two_seconds_with_the_schedul
         let begun = std::time::Instant::now();
         match up.locate_message(&process, &unknown).await {
             Err(Error::Upstream(text)) => {
-                assert!(
-                    text.starts_with(
-                        "Error Encountered when loading message from Scheduler Unit: "
-                    ),
-                    "{text}"
-                );
+                assert!(text.starts_with("Error Encountered when loading message from Scheduler Unit: "), "{text}");
                 if unknown.len() == 43 {
-                    assert!(
-                        text.ends_with("Unit: 400: {\"error\":\"Message or Process not found\"}"),
-                        "{text}"
-                    );
+                    assert!(text.ends_with("Unit: 400: {\"error\":\"Message or Process not found\"}"), "{text}");
                 }
             }
             other => panic!("{other:?}"),
         }
-        assert!(
-            begun.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
-    assert!(matches!(
-        up.locate_message(&process, "../../etc").await,
-        Err(Error::Invalid(_))
-    ));
+    assert!(matches!(up.locate_message(&process, "../../etc").await, Err(Error::Invalid(_))));
 }
 
 #[tokio::test]
@@ -110,35 +79,20 @@ async fn an_id_that_its_scheduler_stopped_resolving_is_found_in_the_schedule() {
     let net = Net::start(ROCKS, [schedule.clone()]).await;
     let lost = format!("/su/{}", uid(&schedule, 17));
     net.special(move |asked| {
-        (asked.path == lost)
-            .then(|| Answer::Json(400, json!({"error": "Message or Process not found"})))
+        (asked.path == lost).then(|| Answer::Json(400, json!({"error": "Message or Process not found"})))
     });
     let up = net.paged(4);
     let process = up.process(&schedule.id()).await.unwrap();
-    assert_eq!(
-        up.locate_message(&process, &uid(&schedule, 17))
-            .await
-            .unwrap()
-            .nonce,
-        Some(17)
-    );
+    assert_eq!(up.locate_message(&process, &uid(&schedule, 17)).await.unwrap().nonce, Some(17));
 
     // From a checkpoint on, where the caller has one.
     let up = net.paged(4);
     let entries = every(&net.upstream(), &schedule.id(), Start::Cold, End::Latest).await;
     let from = |nonce: usize| after(&entries[nonce].checkpoint);
-    let found = up
-        .find_in_schedule(&process, &uid(&schedule, 17), &from(12))
-        .await
-        .unwrap();
+    let found = up.find_in_schedule(&process, &uid(&schedule, 17), &from(12)).await.unwrap();
     assert_eq!(found.unwrap().nonce, Some(17));
     let up = net.paged(4);
-    assert_eq!(
-        up.find_in_schedule(&process, &uid(&schedule, 17), &from(17))
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(up.find_in_schedule(&process, &uid(&schedule, 17), &from(17)).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -150,18 +104,9 @@ async fn an_id_from_before_what_is_remembered_is_found_too() {
     let entries = every(&net.upstream(), &schedule.id(), Start::Cold, End::Latest).await;
     // This one has seen the end of the schedule only.
     let up = net.upstream();
-    every(
-        &up,
-        &schedule.id(),
-        after(&entries[20].checkpoint),
-        End::Latest,
-    )
-    .await;
+    every(&up, &schedule.id(), after(&entries[20].checkpoint), End::Latest).await;
     let process = up.process(&schedule.id()).await.unwrap();
-    let found = up
-        .locate_message(&process, &uid(&schedule, 3))
-        .await
-        .unwrap();
+    let found = up.locate_message(&process, &uid(&schedule, 3)).await.unwrap();
     assert_eq!(found.nonce, Some(3));
     // And has seen all of it now: an unknown id costs one page more, not the schedule.
     let pages = || net.asked(&format!("/su/{}?", schedule.id()));
@@ -176,11 +121,7 @@ async fn another_process_message_is_not_taken_for_ones_own() {
     let net = Net::start(ROCKS, [p.clone(), q.clone()]).await;
     let up = net.upstream();
     let process = up.process(&p.id()).await.unwrap();
-    for stranger in [
-        uid(&q, 3),
-        q.id(),
-        text(&q.nodes[0], "/assignment/id").to_owned(),
-    ] {
+    for stranger in [uid(&q, 3), q.id(), text(&q.nodes[0], "/assignment/id").to_owned()] {
         match up.locate_message(&process, &stranger).await {
             Err(Error::Upstream(text)) => {
                 assert!(text.contains(&q.id()) || text.contains("400"), "{text}")
@@ -189,23 +130,11 @@ async fn another_process_message_is_not_taken_for_ones_own() {
         }
     }
     // A message of p that was assigned to q as well stands in both, at different places.
-    let q = q
-        .assignment("x", T + 1000, B, &[])
-        .retag(31, "Message", &uid(&p, 5));
-    net.world
-        .schedules
-        .lock()
-        .unwrap()
-        .insert(q.id(), q.clone());
+    let q = q.assignment("x", T + 1000, B, &[]).retag(31, "Message", &uid(&p, 5));
+    net.world.schedules.lock().unwrap().insert(q.id(), q.clone());
     let up = net.upstream();
     let process = up.process(&q.id()).await.unwrap();
-    assert_eq!(
-        up.locate_message(&process, &uid(&p, 5))
-            .await
-            .unwrap()
-            .nonce,
-        Some(31)
-    );
+    assert_eq!(up.locate_message(&process, &uid(&p, 5)).await.unwrap().nonce, Some(31));
 }
 
 #[tokio::test]
@@ -213,48 +142,30 @@ async fn the_flat_answers_of_old_schedulers_are_read() {
     let schedule = plain("p");
     let net = Net::start(ROCKS, [schedule.clone()]).await;
     let (flat, elsewhere) = (id("flat"), id("elsewhere"));
-    let (pid, flat_path, elsewhere_path) = (
-        schedule.id(),
-        format!("/su/{flat}"),
-        format!("/su/{elsewhere}"),
-    );
+    let (pid, flat_path, elsewhere_path) = (schedule.id(), format!("/su/{flat}"), format!("/su/{elsewhere}"));
     net.special(move |asked| match &asked.path {
-        path if *path == flat_path => Some(Answer::Json(
-            200,
-            json!({"process_id": pid, "timestamp": T + 70, "nonce": 7}),
-        )),
-        path if *path == elsewhere_path => Some(Answer::Json(
-            200,
-            json!({"process_id": "Q", "timestamp": T, "nonce": 7}),
-        )),
+        path if *path == flat_path => {
+            Some(Answer::Json(200, json!({"process_id": pid, "timestamp": T + 70, "nonce": 7})))
+        }
+        path if *path == elsewhere_path => {
+            Some(Answer::Json(200, json!({"process_id": "Q", "timestamp": T, "nonce": 7})))
+        }
         _ => None,
     });
     let up = net.upstream();
     let process = up.process(&schedule.id()).await.unwrap();
     let found = up.locate_message(&process, &flat).await.unwrap();
     assert_eq!((found.timestamp, found.nonce), (T + 70, Some(7)));
-    assert_eq!(
-        every(&up, &schedule.id(), Start::Cold, End::Message(found))
-            .await
-            .len(),
-        8
-    );
+    assert_eq!(every(&up, &schedule.id(), Start::Cold, End::Message(found)).await.len(), 8);
     assert!(up.locate_message(&process, &elsewhere).await.is_err());
 }
 
 #[tokio::test]
 async fn the_latest_of_a_process_without_messages_is_the_process() {
-    let schedules = [
-        plain("p"),
-        Schedule::new("fresh", T, B, &[]).assigned(),
-        Schedule::new("old", T, B, &[]),
-    ];
+    let schedules = [plain("p"), Schedule::new("fresh", T, B, &[]).assigned(), Schedule::new("old", T, B, &[])];
     let net = Net::start(ROCKS, schedules.clone()).await;
     let up = net.upstream();
-    for (schedule, want) in schedules
-        .iter()
-        .zip([(Some(29), false), (Some(0), true), (None, true)])
-    {
+    for (schedule, want) in schedules.iter().zip([(Some(29), false), (Some(0), true), (None, true)]) {
         let process = up.process(&schedule.id()).await.unwrap();
         let latest = up.latest(&process).await.unwrap();
         assert_eq!((latest.nonce, latest.is_process), want);
@@ -268,11 +179,7 @@ async fn a_scheduler_in_the_settings_needs_no_gateway_to_know_a_fresh_process() 
     let up = net.upstream();
     up.process(&plain("p").id()).await.unwrap();
     up.process(&plain("p").id()).await.unwrap();
-    assert_eq!(
-        (net.asked("/gw"), net.asked("/su")),
-        (0, 1),
-        "asked once, then known"
-    );
+    assert_eq!((net.asked("/gw"), net.asked("/su")), (0, 1), "asked once, then known");
     assert_eq!(net.asked("/su/processes"), 1);
 }
 
@@ -289,10 +196,7 @@ async fn to_be_found() -> (Net, UnitSettings, String) {
     transactions.insert(pid.clone(), node);
     transactions.insert(format!("location of {}", id("scheduler")), location);
     drop(transactions);
-    let settings = UnitSettings {
-        su_url: None,
-        ..net.settings()
-    };
+    let settings = UnitSettings { su_url: None, ..net.settings() };
     (net, settings, pid)
 }
 
@@ -303,20 +207,8 @@ async fn a_scheduler_is_found_by_the_processes_tag_and_its_location() {
     let process = up.process(&pid).await.unwrap();
     assert_eq!(process.scheduler.path(), "/su/");
     assert_eq!(every(&up, &pid, Start::Cold, End::Latest).await.len(), 30);
-    assert_eq!(
-        net.asked("/su/?process-id="),
-        1,
-        "asked whether it redirects"
-    );
-    assert!(
-        !net.world
-            .log
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|asked| asked.contains("//")),
-        "slashes are trimmed"
-    );
+    assert_eq!(net.asked("/su/?process-id="), 1, "asked whether it redirects");
+    assert!(!net.world.log.lock().unwrap().iter().any(|asked| asked.contains("//")), "slashes are trimmed");
 }
 
 #[tokio::test]
@@ -327,10 +219,7 @@ async fn a_router_is_asked_first_and_passed_over_where_it_does_not_help() {
         listener.local_addr().unwrap()
     };
     net.special(|asked| match asked.path.as_str() {
-        "/router-404" => Some(Answer::Json(
-            404,
-            json!({"error": "Process scheduler not found"}),
-        )),
+        "/router-404" => Some(Answer::Json(404, json!({"error": "Process scheduler not found"}))),
         "/router-500" => Some(Answer::Bytes(500, vec![])),
         "/router-hangs" => Some(Answer::Hang),
         _ => None,
@@ -343,18 +232,9 @@ async fn a_router_is_asked_first_and_passed_over_where_it_does_not_help() {
     ] {
         let su_router_url = Some(Url::parse(&router).unwrap());
         let timeout = Duration::from_millis(800);
-        let up = Upstream::new(&UnitSettings {
-            su_router_url,
-            upstream_timeout: timeout,
-            ..settings.clone()
-        })
-        .unwrap();
+        let up = Upstream::new(&UnitSettings { su_router_url, upstream_timeout: timeout, ..settings.clone() }).unwrap();
         let begun = std::time::Instant::now();
-        assert_eq!(
-            up.process(&pid).await.unwrap().scheduler.path(),
-            "/su/",
-            "{router}"
-        );
+        assert_eq!(up.process(&pid).await.unwrap().scheduler.path(), "/su/", "{router}");
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
 }
@@ -365,26 +245,15 @@ async fn a_routers_yes_or_redirect_is_followed_without_graphql() {
     // The origin of the redirect is what counts, so a second stand-in serves at its root.
     let origin = net.url.clone();
     net.special(move |asked| match asked.path.as_str() {
-        "/redirects" => Some(Answer::Redirect(
-            307,
-            origin.join("/anything?x=1").unwrap().to_string(),
-        )),
+        "/redirects" => Some(Answer::Redirect(307, origin.join("/anything?x=1").unwrap().to_string())),
         path if path.starts_with("/processes/") => Some(Answer::Json(200, plain("p").process)),
         _ => None,
     });
     let su_router_url = Some(net.url.join("/redirects").unwrap());
-    let up = Upstream::new(&UnitSettings {
-        su_router_url,
-        ..settings.clone()
-    })
-    .unwrap();
+    let up = Upstream::new(&UnitSettings { su_router_url, ..settings.clone() }).unwrap();
     assert_eq!(up.process(&pid).await.unwrap().scheduler, net.url);
     let su_router_url = Some(net.url.join("/su").unwrap());
-    let up = Upstream::new(&UnitSettings {
-        su_router_url,
-        ..settings
-    })
-    .unwrap();
+    let up = Upstream::new(&UnitSettings { su_router_url, ..settings }).unwrap();
     assert_eq!(up.process(&pid).await.unwrap().scheduler.path(), "/su");
     assert_eq!(net.asked("/gw"), 0);
 }
@@ -395,11 +264,7 @@ async fn what_cannot_be_found_has_the_references_words() {
     let fails = async || {
         let begun = std::time::Instant::now();
         let failed = Upstream::new(&settings).unwrap().process(&pid).await;
-        assert!(
-            begun.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         match failed {
             Err(Error::Upstream(text)) => text,
             other => panic!("{other:?}"),
@@ -408,46 +273,24 @@ async fn what_cannot_be_found_has_the_references_words() {
     let location = format!("location of {}", id("scheduler"));
     let set = |id: &str, pointer: &str, value: Value| {
         let mut transactions = net.world.transactions.lock().unwrap();
-        *transactions
-            .get_mut(id)
-            .unwrap()
-            .pointer_mut(pointer)
-            .unwrap() = value;
+        *transactions.get_mut(id).unwrap().pointer_mut(pointer).unwrap() = value;
     };
     set(&location, "/tags/0/value", json!("file:///etc"));
-    assert!(
-        fails()
-            .await
-            .starts_with("InvalidSchedulerLocation: Url of")
-    );
+    assert!(fails().await.starts_with("InvalidSchedulerLocation: Url of"));
     set(&location, "/tags/0/name", json!("Uri"));
-    assert_eq!(
-        fails().await,
-        "InvalidSchedulerLocation: No \"Url\" tag found on Scheduler-Location"
-    );
+    assert_eq!(fails().await, "InvalidSchedulerLocation: No \"Url\" tag found on Scheduler-Location");
     set(&location, "/tags", tags(&[("Url", "http://x")]));
-    assert_eq!(
-        fails().await,
-        "InvalidSchedulerLocation: No \"Time-To-Live\" tag found on Scheduler-Location"
-    );
+    assert_eq!(fails().await, "InvalidSchedulerLocation: No \"Time-To-Live\" tag found on Scheduler-Location");
     net.world.transactions.lock().unwrap().remove(&location);
     let wallet = id("scheduler");
     assert_eq!(
         fails().await,
-        format!(
-            "TransactionNotFound: Could not find 'Scheduler-Location' owner by wallet {wallet}"
-        )
+        format!("TransactionNotFound: Could not find 'Scheduler-Location' owner by wallet {wallet}")
     );
     set(&pid, "/tags", json!([]));
-    assert_eq!(
-        fails().await,
-        "SchedulerTagNotFound: No \"Scheduler\" tag found on process"
-    );
+    assert_eq!(fails().await, "SchedulerTagNotFound: No \"Scheduler\" tag found on process");
     net.world.transactions.lock().unwrap().remove(&pid);
-    assert_eq!(
-        fails().await,
-        format!("TransactionNotFound: Process {pid} was not found on gateway")
-    );
+    assert_eq!(fails().await, format!("TransactionNotFound: Process {pid} was not found on gateway"));
 }
 
 #[tokio::test]
@@ -459,13 +302,7 @@ async fn a_process_that_the_gateway_gets_within_a_second_is_waited_for() {
         tokio::time::sleep(Duration::from_millis(900)).await;
         world.transactions.lock().unwrap().insert(fresh, node);
     });
-    assert!(
-        Upstream::new(&settings)
-            .unwrap()
-            .process(&pid)
-            .await
-            .is_ok()
-    );
+    assert!(Upstream::new(&settings).unwrap().process(&pid).await.is_ok());
 }
 
 #[tokio::test]
@@ -488,23 +325,11 @@ async fn owners_that_are_not_allowed_are_denied() {
     let net = Net::start(ROCKS, [plain("p")]).await;
     let allow = |owners: &[&str]| {
         let allow_owners = owners.iter().map(|owner| (*owner).to_owned()).collect();
-        Upstream::new(&UnitSettings {
-            allow_owners,
-            ..net.settings()
-        })
-        .unwrap()
+        Upstream::new(&UnitSettings { allow_owners, ..net.settings() }).unwrap()
     };
-    assert!(
-        allow(&[&id("boss")])
-            .process(&plain("p").id())
-            .await
-            .is_ok()
-    );
+    assert!(allow(&[&id("boss")]).process(&plain("p").id()).await.is_ok());
     match allow(&["someone"]).process(&plain("p").id()).await {
-        Err(error) => assert_eq!(
-            error.to_string(),
-            format!("Access denied for process owner {}", id("boss"))
-        ),
+        Err(error) => assert_eq!(error.to_string(), format!("Access denied for process owner {}", id("boss"))),
         other => panic!("{other:?}"),
     }
 }

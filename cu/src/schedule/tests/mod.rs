@@ -35,9 +35,7 @@ pub fn id(name: &str) -> String {
 }
 
 pub fn tags(tags: &[(&str, &str)]) -> Value {
-    tags.iter()
-        .map(|(name, value)| json!({"name": name, "value": value}))
-        .collect()
+    tags.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
 }
 
 /// One request as it came.
@@ -80,31 +78,13 @@ pub struct Quirks {
 }
 
 /// The scheduler with the local store.
-pub const ROCKS: Quirks = Quirks {
-    nonces: true,
-    full_means_more: true,
-    one_means_end: true,
-    most: usize::MAX,
-};
+pub const ROCKS: Quirks = Quirks { nonces: true, full_means_more: true, one_means_end: true, most: usize::MAX };
 /// The scheduler with PostgreSQL.
-pub const POSTGRES: Quirks = Quirks {
-    nonces: true,
-    full_means_more: false,
-    one_means_end: false,
-    most: usize::MAX,
-};
+pub const POSTGRES: Quirks = Quirks { nonces: true, full_means_more: false, one_means_end: false, most: usize::MAX };
 /// A scheduler that pages by time only.
-pub const BY_TIME: Quirks = Quirks {
-    nonces: false,
-    full_means_more: false,
-    one_means_end: false,
-    most: usize::MAX,
-};
+pub const BY_TIME: Quirks = Quirks { nonces: false, full_means_more: false, one_means_end: false, most: usize::MAX };
 /// The same, saying that more follows whenever a page is full.
-pub const BY_TIME_FULL: Quirks = Quirks {
-    full_means_more: true,
-    ..BY_TIME
-};
+pub const BY_TIME_FULL: Quirks = Quirks { full_means_more: true, ..BY_TIME };
 
 /// A schedule.
 #[derive(Clone, Default)]
@@ -117,26 +97,15 @@ pub struct Schedule {
 impl Schedule {
     /// A process born at `timestamp` (ms) and `block`, without any element.
     pub fn new(name: &str, timestamp: u64, block: u64, more_tags: &[(&str, &str)]) -> Self {
-        let mut all = vec![
-            ("Data-Protocol", "ao"),
-            ("Variant", "ao.TN.1"),
-            ("Type", "Process"),
-            ("Name", name),
-        ];
+        let mut all = vec![("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Process"), ("Name", name)];
         let (module, scheduler) = (id("module"), id("scheduler"));
-        all.extend([
-            ("Module", module.as_str()),
-            ("Scheduler", scheduler.as_str()),
-        ]);
+        all.extend([("Module", module.as_str()), ("Scheduler", scheduler.as_str())]);
         all.extend(more_tags);
         let process = json!({
             "process_id": id(name), "block": format!("{block:012}"), "owner": {"address": id("boss"), "key": "AQAB"},
             "tags": tags(&all), "timestamp": timestamp, "data": "boot", "anchor": null, "signature": "sig", "target": null,
         });
-        Self {
-            process,
-            nodes: Vec::new(),
-        }
+        Self { process, nodes: Vec::new() }
     }
 
     pub fn id(&self) -> String {
@@ -145,20 +114,12 @@ impl Schedule {
 
     /// The process as its own first element.
     pub fn assigned(mut self) -> Self {
-        let (timestamp, block) = (
-            self.process["timestamp"].as_u64().unwrap(),
-            self.process["block"].clone(),
-        );
+        let (timestamp, block) = (self.process["timestamp"].as_u64().unwrap(), self.process["block"].clone());
         let message = json!({
             "id": self.id(), "owner": self.process["owner"], "data": "boot", "tags": self.process["tags"],
             "signature": "sig", "anchor": null, "target": null,
         });
-        self.push(
-            timestamp,
-            block.as_str().unwrap().parse().unwrap(),
-            Some(message),
-            &[],
-        );
+        self.push(timestamp, block.as_str().unwrap().parse().unwrap(), Some(message), &[]);
         self
     }
 
@@ -168,13 +129,7 @@ impl Schedule {
         self.message_with(&name, timestamp, block, &[("Action", "Eval")])
     }
 
-    pub fn message_with(
-        mut self,
-        name: &str,
-        timestamp: u64,
-        block: u64,
-        with: &[(&str, &str)],
-    ) -> Self {
+    pub fn message_with(mut self, name: &str, timestamp: u64, block: u64, with: &[(&str, &str)]) -> Self {
         let message = json!({
             "id": id(name), "owner": {"address": id("alice"), "key": "AQAB"}, "data": format!("data of {name}"),
             "tags": tags(with), "signature": "sig", "anchor": null, "target": self.id(),
@@ -194,26 +149,17 @@ impl Schedule {
 
     /// Messages with these timestamps, all at block 1,690,000.
     pub fn messages(self, timestamps: impl IntoIterator<Item = u64>) -> Self {
-        timestamps.into_iter().fold(self, |schedule, timestamp| {
-            schedule.message(timestamp, 1_690_000)
-        })
+        timestamps.into_iter().fold(self, |schedule, timestamp| schedule.message(timestamp, 1_690_000))
     }
 
     fn push(&mut self, timestamp: u64, block: u64, message: Option<Value>, more: &[(&str, &str)]) {
         let nonce = self.nodes.len();
         let chain = match self.nodes.last() {
             None => ids::encode(&Sha256::digest(ids::decode_leniently(&self.id()))),
-            Some(last) => hash_chain::link(
-                text(last, "/assignment/id"),
-                tag(last, "Hash-Chain").unwrap(),
-            ),
+            Some(last) => hash_chain::link(text(last, "/assignment/id"), tag(last, "Hash-Chain").unwrap()),
         };
         let pid = self.id();
-        let (nonce, block, timestamp) = (
-            nonce.to_string(),
-            format!("{block:012}"),
-            timestamp.to_string(),
-        );
+        let (nonce, block, timestamp) = (nonce.to_string(), format!("{block:012}"), timestamp.to_string());
         let mut all = vec![
             ("Process", pid.as_str()),
             ("Epoch", "0"),
@@ -222,25 +168,18 @@ impl Schedule {
             ("Block-Height", &block),
             ("Timestamp", &timestamp),
         ];
-        all.extend([
-            ("Data-Protocol", "ao"),
-            ("Type", "Assignment"),
-            ("Variant", "ao.TN.1"),
-        ]);
+        all.extend([("Data-Protocol", "ao"), ("Type", "Assignment"), ("Variant", "ao.TN.1")]);
         all.extend(more);
         let assignment = json!({
             "id": id(&format!("assignment {pid} {nonce}")), "owner": {"address": id("scheduler"), "key": "AQAB"},
             "tags": tags(&all), "signature": "sig", "anchor": null, "target": "",
         });
-        self.nodes
-            .push(json!({"message": message, "assignment": assignment}));
+        self.nodes.push(json!({"message": message, "assignment": assignment}));
     }
 
     /// Replaces an assignment's tag.
     pub fn retag(mut self, nonce: usize, name: &str, value: &str) -> Self {
-        let tags = self.nodes[nonce]["assignment"]["tags"]
-            .as_array_mut()
-            .unwrap();
+        let tags = self.nodes[nonce]["assignment"]["tags"].as_array_mut().unwrap();
         tags.iter_mut().find(|tag| tag["name"] == name).unwrap()["value"] = json!(value);
         self
     }
@@ -299,22 +238,13 @@ impl Net {
         *world.quirks.lock().unwrap() = Some(quirks);
         *world.clock.lock().unwrap() = (1_750_000_100_000, 1_690_000);
         for schedule in schedules {
-            world
-                .schedules
-                .lock()
-                .unwrap()
-                .insert(schedule.id(), schedule);
+            world.schedules.lock().unwrap().insert(schedule.id(), schedule);
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let router = Router::new().fallback(serve).with_state(world.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            world,
-            url,
-            home: tempfile::tempdir().unwrap(),
-            server,
-        }
+        Self { world, url, home: tempfile::tempdir().unwrap(), server }
     }
 
     pub fn settings(&self) -> UnitSettings {
@@ -356,11 +286,7 @@ impl Net {
     }
 
     pub fn paged(&self, page_size: u32) -> Upstream {
-        Upstream::new(&UnitSettings {
-            page_size,
-            ..self.settings()
-        })
-        .unwrap()
+        Upstream::new(&UnitSettings { page_size, ..self.settings() }).unwrap()
     }
 
     /// Looks at every request first.
@@ -369,23 +295,12 @@ impl Net {
     }
 
     pub fn asked(&self, path: &str) -> usize {
-        self.world
-            .log
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|asked| asked.starts_with(path))
-            .count()
+        self.world.log.lock().unwrap().iter().filter(|asked| asked.starts_with(path)).count()
     }
 }
 
 /// All entries, and the error that ended them.
-pub async fn all(
-    up: &Upstream,
-    process: &Arc<Process>,
-    start: Start,
-    end: End,
-) -> (Vec<Entry>, Option<Error>) {
+pub async fn all(up: &Upstream, process: &Arc<Process>, start: Start, end: End) -> (Vec<Entry>, Option<Error>) {
     let mut stream = up.entries(process.clone(), start, end);
     let mut entries = Vec::new();
     while let Some(next) = stream.next().await {
@@ -420,34 +335,20 @@ async fn serve(State(world): State<Arc<World>>, _: Method, uri: Uri, body: Bytes
     let query = uri.query().unwrap_or_default();
     let asked = Asked {
         path: uri.path().to_owned(),
-        query: url::form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect(),
+        query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
-    world
-        .log
-        .lock()
-        .unwrap()
-        .push(format!("{}?{query}", asked.path));
-    let special = world
-        .special
-        .lock()
-        .unwrap()
-        .as_ref()
-        .and_then(|special| special(&asked));
+    world.log.lock().unwrap().push(format!("{}?{query}", asked.path));
+    let special = world.special.lock().unwrap().as_ref().and_then(|special| special(&asked));
     let answer = special.unwrap_or_else(|| match asked.path.strip_prefix("/su") {
         Some(path) => world.scheduler(path, &asked),
         None => world.gateway(asked.path.strip_prefix("/gw").unwrap_or_default(), &asked),
     });
     let status = |status| StatusCode::from_u16(status).unwrap();
     match answer {
-        Answer::Json(code, value) => (
-            status(code),
-            [(header::CONTENT_TYPE, "application/json")],
-            value.to_string(),
-        )
-            .into_response(),
+        Answer::Json(code, value) => {
+            (status(code), [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+        }
         Answer::Bytes(code, bytes) => (status(code), bytes).into_response(),
         Answer::Redirect(code, to) => (status(code), [(header::LOCATION, to)]).into_response(),
         Answer::Hang => {
@@ -459,8 +360,7 @@ async fn serve(State(world): State<Arc<World>>, _: Method, uri: Uri, body: Bytes
             Body::from_stream(parts).into_response()
         }
         Answer::Endless => {
-            let zeros =
-                futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'0'; 1 << 16]));
+            let zeros = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'0'; 1 << 16]));
             Body::from_stream(zeros).into_response()
         }
     }
@@ -474,33 +374,20 @@ impl World {
     /// A scheduler: `process-id` is ignored, every error is 400.
     fn scheduler(&self, path: &str, asked: &Asked) -> Answer {
         let schedules = self.schedules.lock().unwrap();
-        let segments: Vec<&str> = path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .collect();
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         match segments[..] {
             [] => Answer::Json(200, json!({"Unit": "Scheduler"})),
             ["timestamp"] => {
                 let (now, height) = *self.clock.lock().unwrap();
-                Answer::Json(
-                    200,
-                    json!({"timestamp": now.to_string(), "block_height": format!("{height:012}")}),
-                )
+                Answer::Json(200, json!({"timestamp": now.to_string(), "block_height": format!("{height:012}")}))
             }
             ["processes", pid] => match schedules.get(pid) {
                 Some(schedule) => Answer::Json(200, schedule.process.clone()),
                 None => Self::refuse("NotFound(\"Process not found\")"),
             },
             [pid, "latest"] => {
-                let nodes = schedules
-                    .get(pid)
-                    .map(|schedule| &schedule.nodes[..])
-                    .unwrap_or_default();
-                match nodes
-                    .iter()
-                    .rev()
-                    .find(|node| text_of(node, "/message/id") != Some(pid))
-                {
+                let nodes = schedules.get(pid).map(|schedule| &schedule.nodes[..]).unwrap_or_default();
+                match nodes.iter().rev().find(|node| text_of(node, "/message/id") != Some(pid)) {
                     Some(node) => Answer::Json(200, node.clone()),
                     None => Self::refuse("Latest message not available"),
                 }
@@ -512,24 +399,13 @@ impl World {
                             && text_of(node, "/assignment/id") == Some(uid)
                     })
                 };
-                if let Some(schedule) = schedules
-                    .get(uid)
-                    .or_else(|| schedules.values().find(first_of))
-                {
+                if let Some(schedule) = schedules.get(uid).or_else(|| schedules.values().find(first_of)) {
                     return self.page(schedule, asked);
                 }
                 let fits = |node: &&Value| {
-                    [
-                        text_of(node, "/message/id"),
-                        text_of(node, "/assignment/id"),
-                    ]
-                    .contains(&Some(uid))
+                    [text_of(node, "/message/id"), text_of(node, "/assignment/id")].contains(&Some(uid))
                 };
-                match schedules
-                    .values()
-                    .flat_map(|schedule| &schedule.nodes)
-                    .find(fits)
-                {
+                match schedules.values().flat_map(|schedule| &schedule.nodes).find(fits) {
                     Some(node) => Answer::Json(200, node.clone()),
                     None => Self::refuse("Message or Process not found"),
                 }
@@ -558,22 +434,13 @@ impl World {
         let limit = wanted.min(quirks.most);
         let all: Vec<&Value> = schedule.nodes.iter().filter(fits).collect();
         let given: Vec<&Value> = all.iter().take(limit).copied().collect();
-        let mut more = if quirks.full_means_more {
-            given.len() == limit
-        } else {
-            all.len() > given.len()
-        };
+        let mut more = if quirks.full_means_more { given.len() == limit } else { all.len() > given.len() };
         if quirks.one_means_end && wanted == 1 && from.is_none_or(|from| from < 0) {
             more = false;
         }
-        let edges: Vec<Value> = given
-            .into_iter()
-            .map(|node| json!({"node": node, "cursor": number(node, name).to_string()}))
-            .collect();
-        Answer::Json(
-            200,
-            json!({"page_info": {"has_next_page": more}, "edges": edges}),
-        )
+        let edges: Vec<Value> =
+            given.into_iter().map(|node| json!({"node": node, "cursor": number(node, name).to_string()})).collect();
+        Answer::Json(200, json!({"page_info": {"has_next_page": more}, "edges": edges}))
     }
 
     fn gateway(&self, path: &str, asked: &Asked) -> Answer {
@@ -586,21 +453,14 @@ impl World {
         if path != "/graphql" {
             return Answer::Bytes(404, vec![]);
         }
-        let (query, variables) = (
-            asked.body["query"].as_str().unwrap_or_default(),
-            &asked.body["variables"],
-        );
+        let (query, variables) = (asked.body["query"].as_str().unwrap_or_default(), &asked.body["variables"]);
         if query.contains("blocks(") {
             let min = variables["min"].as_u64().unwrap();
             let limit = variables["limit"].as_u64().unwrap() as usize;
             let blocks = self.blocks.lock().unwrap();
-            let fits = blocks
-                .iter()
-                .filter(|(height, _)| *height >= min)
-                .take(limit);
-            let edges: Vec<Value> = fits
-                .map(|(height, seconds)| json!({"node": {"height": height, "timestamp": seconds}}))
-                .collect();
+            let fits = blocks.iter().filter(|(height, _)| *height >= min).take(limit);
+            let edges: Vec<Value> =
+                fits.map(|(height, seconds)| json!({"node": {"height": height, "timestamp": seconds}})).collect();
             return Answer::Json(
                 200,
                 json!({"data": {"blocks": {"pageInfo": {"hasNextPage": false}, "edges": edges}}}),
@@ -608,16 +468,10 @@ impl World {
         }
         let transactions = self.transactions.lock().unwrap();
         let found = match query.contains("Scheduler-Location") {
-            true => transactions.get(&format!(
-                "location of {}",
-                variables["owner"].as_str().unwrap()
-            )),
+            true => transactions.get(&format!("location of {}", variables["owner"].as_str().unwrap())),
             false => transactions.get(variables["ids"][0].as_str().unwrap()),
         };
-        let edges: Vec<Value> = found
-            .map(|node| json!({"node": node}))
-            .into_iter()
-            .collect();
+        let edges: Vec<Value> = found.map(|node| json!({"node": node})).into_iter().collect();
         Answer::Json(200, json!({"data": {"transactions": {"edges": edges}}}))
     }
 
