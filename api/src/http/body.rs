@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::Request,
     http::{HeaderMap, header},
 };
@@ -18,6 +18,12 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How much of a refused body is read all the same: a connection closed on a client that still sends loses the answer.
+const DRAINED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
+/// How long a refused body is read.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What the headers say of the body.
 struct Head {
@@ -49,6 +55,7 @@ pub async fn read(request: Request) -> Result<Option<Value>, Failure> {
         return Err(Failure::unsupported_media_type(Some(&content_type)));
     }
     if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+        drain(&mut request.into_body().into_data_stream()).await;
         return Err(Failure::body_too_large());
     }
     let bytes = match tokio::time::timeout(BODY_TIME_MAX, collect(request.into_body())).await {
@@ -76,11 +83,27 @@ async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Failure::bad_json(&format!("The request body broke off: {error}")))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            drain(&mut stream).await;
             return Err(Failure::body_too_large());
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// Reads what is left of a refused body, within bounds, and forgets it.
+async fn drain(stream: &mut BodyDataStream) {
+    let read = async {
+        let mut left = DRAINED_BYTES_MAX;
+        while let Some(Ok(chunk)) = stream.next().await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    // Either way the answer is the refusal; a client too slow or too long for this may miss it.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, read).await;
 }
 
 /// Keys that would change a JavaScript object's prototype; the reference refuses bodies that hold one.
