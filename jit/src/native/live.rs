@@ -135,8 +135,7 @@ impl Live {
 
     /// The second glue passes the program's name to `main` on the stack and never takes it back.
     fn push_arguments(&mut self) -> wasmtime::Result<(i32, i32)> {
-        let stack =
-            self.store.data().exports.stack.clone().ok_or_else(|| wasmtime::Error::msg("exports no stackAlloc"))?;
+        let stack = self.stack()?;
         let argv = stack.allocate(&mut self.store, 8)?;
         // The glue allocates four bytes for each UTF-16 unit, and one.
         let name = stack.allocate(&mut self.store, 4 * REFERENCE_PROGRAM.len() as u64 + 1)?;
@@ -218,13 +217,7 @@ impl Live {
 
     fn handle(&mut self, call: &Call<'_>) -> wasmtime::Result<String> {
         // The glue saves and restores the stack pointer through guest functions, which cost gas like any other.
-        let stack = self
-            .store
-            .data()
-            .exports
-            .stack
-            .clone()
-            .ok_or_else(|| wasmtime::Error::msg("the module exports no stack accessors"))?;
+        let stack = self.stack()?;
         let sp = stack.save(&mut self.store)?;
         let message = self.push_string(call.message)?;
         let environment = self.push_string(call.environment)?;
@@ -246,15 +239,15 @@ impl Live {
         }
     }
 
+    /// The guest's stack accessors.
+    fn stack(&self) -> wasmtime::Result<Stack> {
+        let stack = self.store.data().exports.stack.clone();
+        stack.ok_or_else(|| wasmtime::Error::msg("the module exports no stack accessors"))
+    }
+
     /// Puts a string on the guest's stack, with as much room as the format's glue gives it.
     fn push_string(&mut self, text: &str) -> wasmtime::Result<u64> {
-        let stack = self
-            .store
-            .data()
-            .exports
-            .stack
-            .clone()
-            .ok_or_else(|| wasmtime::Error::msg("the module exports no stack accessors"))?;
+        let stack = self.stack()?;
         let bytes = match self.store.data().format {
             ModuleFormat::Emscripten | ModuleFormat::Emscripten2 | ModuleFormat::Emscripten3 => {
                 4 * text.encode_utf16().count() as u64
