@@ -82,13 +82,6 @@ impl Engine {
             .memory_may_move(false)
             .memory_init_cow(false)
             .with_host_memory(Arc::new(Creator { bytes_max: settings.memory_bytes_max }));
-        // Without the second guard of bounds against speculative execution: to read what speculation leaves behind a
-        // guest needs a clock, and guests have none (theirs counts its own readings). 64-bit guests run a tenth faster.
-        // SAFETY: both flags leave the code's meaning alone; bounds are checked all the same.
-        unsafe {
-            config.cranelift_flag_set("enable_heap_access_spectre_mitigation", "false");
-            config.cranelift_flag_set("enable_table_access_spectre_mitigation", "false");
-        }
         let wasmtime = wasmtime::Engine::new(&config).map_err(|e| Error::host("cannot set up code generation", e))?;
         let artifacts = settings.artifacts_dir.as_deref().map(Artifacts::open).transpose()?;
         let weak = wasmtime.weak();
