@@ -109,15 +109,6 @@ pub struct AsyncifyExports {
     pub stop_rewind: TypedFunc<(), ()>,
 }
 
-macro_rules! call_pointer {
-    ($self:expr, $kind:ident, $cx:expr, $($arg:expr),*) => {
-        match $self {
-            $kind::Narrow(f) => f.call($cx, ($($arg as i32),*))?,
-            $kind::Wide(f) => f.call($cx, ($($arg as i64),*))?,
-        }
-    };
-}
-
 impl Stack {
     /// The stack pointer.
     pub fn save(&self, cx: impl AsContextMut<Data = Host>) -> wasmtime::Result<u64> {
@@ -157,8 +148,10 @@ impl Pointers1 {
 impl Drop1 {
     /// Calls it.
     pub fn call(&self, cx: impl AsContextMut<Data = Host>, a: u64) -> wasmtime::Result<()> {
-        call_pointer!(self, Drop1, cx, a);
-        Ok(())
+        match self {
+            Self::Narrow(f) => f.call(cx, a as i32),
+            Self::Wide(f) => f.call(cx, a as i64),
+        }
     }
 }
 

@@ -36,6 +36,25 @@ impl JsString {
         Self(decode_by_hand(tail, length))
     }
 
+    /// The string that a golden record quotes: `%xx` for bytes that are not plain. Read as from a guest, out of zeroed
+    /// memory as when the records were made.
+    #[cfg(test)]
+    pub fn unquote(word: &str) -> Self {
+        let mut bytes = vec![0];
+        let mut rest = word.trim_matches('"').bytes();
+        while let Some(byte) = rest.next() {
+            bytes.push(match byte {
+                b'%' => {
+                    let hex = [rest.next().expect("a digit"), rest.next().expect("a digit")];
+                    u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hexadecimal")
+                }
+                byte => byte,
+            });
+        }
+        bytes.extend([0; 4]);
+        Self::from_guest(&bytes, 1)
+    }
+
     /// The 16-bit units.
     pub fn units(&self) -> &[u16] {
         &self.0

@@ -9,22 +9,6 @@ use crate::guest::text::JsString;
 /// What the recorder puts into fields that a call may leave alone.
 const UNTOUCHED: i32 = 9;
 
-fn unquote(word: &str) -> JsString {
-    let mut bytes = vec![0];
-    let mut rest = word.trim_matches('"').bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let hex = [rest.next().expect("a digit"), rest.next().expect("a digit")];
-                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hexadecimal")
-            }
-            byte => byte,
-        });
-    }
-    bytes.extend([0; 4]);
-    JsString::from_guest(&bytes, 1)
-}
-
 fn quote(bytes: &[u8]) -> String {
     let quoted = bytes.iter().map(|byte| match byte {
         b'%' | b'"' | 0..=0x20 | 0x7F.. => format!("%{byte:02x}"),
@@ -99,7 +83,7 @@ fn run(glue: Glue, words: &[&str]) -> Option<String> {
             }
             let tm = Tm { gmtoff, ..tm(&words[1..]) };
             let room = words[13].parse().expect("a number");
-            Some(match strftime(&unquote(words[12]), &tm, &unquote(words[11]), room).ok()? {
+            Some(match strftime(&JsString::unquote(words[12]), &tm, &JsString::unquote(words[11]), room).ok()? {
                 None => "0".to_owned(),
                 Some(bytes) => {
                     let (end, text) = bytes.split_last().expect("a terminator");

@@ -34,23 +34,6 @@ impl Stored {
     }
 }
 
-fn path(word: &str) -> JsString {
-    let mut bytes = vec![0];
-    let mut rest = word.trim_matches('"').bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let hex = [rest.next().expect("a digit"), rest.next().expect("a digit")];
-                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hexadecimal")
-            }
-            byte => byte,
-        });
-    }
-    // Strings lie in zeroed memory when the records are made.
-    bytes.extend([0; 4]);
-    JsString::from_guest(&bytes, 1)
-}
-
 /// How a system call reports an error.
 fn negated(result: FilesResult<i64>) -> Option<i64> {
     match result {
@@ -81,7 +64,7 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
     };
     let done = |result: FilesResult<()>| negated(result.map(|()| 0));
     let value = match words[0] {
-        "openat" => negated(files.openat(int(1), &path(words[2]), int(3), int(4), clock).map(i64::from)),
+        "openat" => negated(files.openat(int(1), &JsString::unquote(words[2]), int(3), int(4), clock).map(i64::from)),
         "close" => plain(files.close(int(1))),
         "read" => {
             let mut buffer = vec![UNTOUCHED; int(2) as usize];
@@ -105,20 +88,22 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
                 out.put(8, &[0; 16]);
             }
         })),
-        "stat" => stat(files.stat(&path(words[1])), &mut out),
-        "lstat" => stat(files.lstat(&path(words[1])), &mut out),
+        "stat" => stat(files.stat(&JsString::unquote(words[1])), &mut out),
+        "lstat" => stat(files.lstat(&JsString::unquote(words[1])), &mut out),
         "fstat" => stat(files.fstat(int(1)), &mut out),
-        "newfstatat" => stat(files.newfstatat(int(1), &path(words[2]), int(3)), &mut out),
-        "mkdirat" => done(files.mkdirat(int(1), &path(words[2]), int(3), clock)),
-        "rmdir" => done(files.rmdir(&path(words[1]), clock)),
-        "unlinkat" => done(files.unlinkat(int(1), &path(words[2]), int(3), clock)),
-        "renameat" => done(files.renameat(int(1), &path(words[2]), int(3), &path(words[4]), clock)),
-        "readlinkat" => negated(files.readlinkat(int(1), &path(words[2]), number(3)).map(|link| {
+        "newfstatat" => stat(files.newfstatat(int(1), &JsString::unquote(words[2]), int(3)), &mut out),
+        "mkdirat" => done(files.mkdirat(int(1), &JsString::unquote(words[2]), int(3), clock)),
+        "rmdir" => done(files.rmdir(&JsString::unquote(words[1]), clock)),
+        "unlinkat" => done(files.unlinkat(int(1), &JsString::unquote(words[2]), int(3), clock)),
+        "renameat" => {
+            done(files.renameat(int(1), &JsString::unquote(words[2]), int(3), &JsString::unquote(words[4]), clock))
+        }
+        "readlinkat" => negated(files.readlinkat(int(1), &JsString::unquote(words[2]), number(3)).map(|link| {
             out.put(0, &link.bytes);
             i64::from(link.length)
         })),
-        "faccessat" => done(files.faccessat(int(1), &path(words[2]), int(3), int(4))),
-        "chmod" => done(files.chmod(&path(words[1]), int(2), clock)),
+        "faccessat" => done(files.faccessat(int(1), &JsString::unquote(words[2]), int(3), int(4))),
+        "chmod" => done(files.chmod(&JsString::unquote(words[1]), int(2), clock)),
         "fchmod" => done(files.fchmod(int(1), int(2), clock)),
         "fchown" => done(files.fchown(int(1), clock)),
         "ftruncate" => negated(files.ftruncate(int(1), number(2), clock).map(i64::from)),
@@ -127,7 +112,7 @@ fn run(files: &mut Files, glue: Glue, words: &[&str], clock: &mut Clock) -> Outc
                 let ms = |seconds: i64, nanoseconds: i64| seconds as f64 * 1e3 + nanoseconds as f64 / 1e6;
                 (ms(number(3), number(4)), ms(5, 7))
             });
-            done(files.utimensat(int(1), &path(words[2]), times, int(5), clock))
+            done(files.utimensat(int(1), &JsString::unquote(words[2]), times, int(5), clock))
         }
         "dup3" => negated(files.dup3(int(1), int(2), int(3)).map(i64::from)),
         "fcntl" => negated(files.fcntl(int(1), int(2), int(3)).map(|answer| match answer {
