@@ -3,3 +3,5 @@
 //! This room knows nothing of WebAssembly, ao or HTTP. It holds no kernel yet; the first to move in are the
 //! signature kernels.
 #![forbid(unsafe_code)]
+
+pub mod signature;
