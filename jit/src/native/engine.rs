@@ -4,7 +4,6 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     sync::{Arc, OnceLock},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -16,15 +15,13 @@ use super::{
     memory::{Creator, RESERVATION_BYTES},
     pagemap::Pagemap,
     stack::{GUEST_STACK_BYTES, STACK_BYTES},
+    stop::WallClock,
 };
 use crate::{
     Error, GuestEnv, ModuleFormat,
     guest::{host::Host, link},
     instrument::{Metering, instrument},
 };
-
-/// Resolution of the wall-clock bound.
-pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// What an engine needs to know.
 #[derive(Clone, Debug)]
@@ -59,6 +56,7 @@ struct EngineInner {
     settings: EngineSettings,
     artifacts: Option<Artifacts>,
     pagemap: Arc<Pagemap>,
+    wall_clock: Arc<WallClock>,
 }
 
 impl Engine {
@@ -71,10 +69,12 @@ impl Engine {
         config
             .strategy(Strategy::Cranelift)
             .wasm_memory64(true)
-            .wasm_multi_memory(false)
+            // Not the guest's features, which are checked before: what the rewriting itself uses.
+            .wasm_multi_memory(true)
+            .wasm_threads(true)
             .wasm_tail_call(false)
             .wasm_relaxed_simd(false)
-            .epoch_interruption(true)
+            .wasm_branch_hinting(true)
             .async_stack_size(STACK_BYTES)
             .max_wasm_stack(GUEST_STACK_BYTES)
             .wasm_backtrace_max_frames(None)
@@ -84,20 +84,10 @@ impl Engine {
             .with_host_memory(Arc::new(Creator { bytes_max: settings.memory_bytes_max }));
         let wasmtime = wasmtime::Engine::new(&config).map_err(|e| Error::host("cannot set up code generation", e))?;
         let artifacts = settings.artifacts_dir.as_deref().map(Artifacts::open).transpose()?;
-        let weak = wasmtime.weak();
-        thread::Builder::new()
-            .name("wall-clock".into())
-            .spawn(move || {
-                while let Some(engine) = weak.upgrade() {
-                    engine.increment_epoch();
-                    drop(engine);
-                    thread::sleep(TICK);
-                }
-            })
-            .map_err(|e| Error::host("cannot start the wall clock", e))?;
+        let wall_clock = WallClock::start()?;
         let pagemap = Arc::new(Pagemap::new());
         tracing::debug!(written_pages = pagemap.name(), "native engine is up");
-        Ok(Self(Arc::new(EngineInner { wasmtime, settings, artifacts, pagemap })))
+        Ok(Self(Arc::new(EngineInner { wasmtime, settings, artifacts, pagemap, wall_clock })))
     }
 
     /// How written pages are found on this host: a name for logs and metrics.
@@ -107,6 +97,10 @@ impl Engine {
 
     pub(super) fn pagemap(&self) -> Arc<Pagemap> {
         self.0.pagemap.clone()
+    }
+
+    pub(super) fn wall_clock(&self) -> &Arc<WallClock> {
+        &self.0.wall_clock
     }
 
     pub(super) fn boot_time_limit(&self) -> Duration {
@@ -126,7 +120,8 @@ impl Engine {
         let started = Instant::now();
         let hash = *blake3::hash(wasm).as_bytes();
         let instrumented = instrument(wasm, format.is_metered())?;
-        let name = Artifacts::name(&hash, format.is_metered(), self.compatibility());
+        let name =
+            Artifacts::name(blake3::hash(&instrumented.wasm).as_bytes(), format.is_metered(), self.compatibility());
         let cached = self.0.artifacts.as_ref().and_then(|artifacts| artifacts.get(&name)).and_then(|code| {
             // SAFETY: the entry's MAC says that this unit wrote it, as the output of `precompile_module`, and that it is
             // whole. wasmtime checks version and settings itself.

@@ -1,14 +1,15 @@
 //! A guest in memory: instantiated, booted, and called.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use wasmtime::{Global, Instance, Store, Trap, TypedFunc, Val};
 
 use super::{
-    engine::{Module, TICK},
+    engine::Module,
     instance::Call,
     memory::{Image, Memory},
+    stop::{Stop, WallClock},
 };
 use crate::{
     Error, ModuleFormat, gas,
@@ -51,6 +52,8 @@ pub struct Live {
     handle: Handle,
     globals: Vec<Global>,
     pub memory: Memory,
+    stop: Arc<Stop>,
+    wall_clock: Arc<WallClock>,
 }
 
 impl Live {
@@ -58,10 +61,14 @@ impl Live {
     pub fn new(module: &Module, image: Image) -> Result<Self, Error> {
         let mut store = Store::new(module.engine().wasmtime(), Host::new(module.format(), module.env()));
         let limit = module.engine().boot_time_limit();
-        set_deadline(&mut store, limit);
-        let (memory, instance) = Memory::attach(image, module.engine().pagemap(), || {
-            module.pre().instantiate(&mut store).map_err(|e| start_up_error("cannot be instantiated", &e, limit))
+        let wall_clock = module.engine().wall_clock().clone();
+        let stop = Stop::new()?;
+        let bounded = wall_clock.bound(&stop, limit);
+        let (memory, instance) = Memory::attach(image, module.engine().pagemap(), stop.clone(), || {
+            let made = module.pre().instantiate(&mut store);
+            made.map_err(|e| start_up_error("cannot be instantiated", &e, &stop, limit))
         })?;
+        drop(bounded);
         let names = Names::of(module.format());
         let wide = module.format().is_64();
         let Some(guest_memory) = instance.get_memory(&mut store, names.memory) else {
@@ -84,15 +91,17 @@ impl Live {
         host.memory = Some(guest_memory);
         host.gas = gas;
         host.exports = exports;
-        Ok(Self { store, instance, handle, globals, memory })
+        Ok(Self { store, instance, handle, globals, memory, stop, wall_clock })
     }
 
     /// Runs a module's start-up code as its format wants, and gives the state it leaves.
     pub fn boot(module: &Module) -> Result<Resting, Error> {
         let mut live = Self::new(module, Image::new()?)?;
         let limit = module.engine().boot_time_limit();
-        live.reset("", gas::DEFAULT_LIMIT, limit);
-        live.start_up(module).map_err(|e| start_up_error("fails at start-up", &e, limit))?;
+        live.reset("", gas::DEFAULT_LIMIT);
+        let bounded = live.wall_clock.bound(&live.stop, limit);
+        live.start_up(module).map_err(|e| start_up_error("fails at start-up", &e, &live.stop, limit))?;
+        drop(bounded);
         live.memory.commit()?;
         let globals = live.globals.iter().map(|g| g.get(&mut live.store)).collect();
         Ok(Resting { image: live.into_image(), globals })
@@ -174,7 +183,7 @@ pub struct Ran {
 
 impl Live {
     /// Makes everything but memory what a fresh instance has.
-    pub fn reset(&mut self, seed: &str, gas_limit: u64, time_limit: Duration) {
+    pub fn reset(&mut self, seed: &str, gas_limit: u64) {
         let gas_limit = i64::try_from(gas_limit).unwrap_or(i64::MAX);
         let host = self.store.data_mut();
         host.reset(seed);
@@ -182,7 +191,6 @@ impl Live {
         if let Some(gas) = host.gas {
             gas.set(&mut self.store, Val::I64(-gas_limit)).expect("the counter is a mutable i64");
         }
-        set_deadline(&mut self.store, time_limit);
     }
 
     /// Puts the module's own globals back to their resting values.
@@ -195,17 +203,20 @@ impl Live {
     /// Calls `handle` with a message. Memory is left as the guest leaves it.
     pub fn run(&mut self, call: &Call<'_>, resting: &[Val]) -> Ran {
         self.rest(resting);
-        self.reset(call.seed, call.gas_limit, call.time_limit);
+        self.reset(call.seed, call.gas_limit);
+        let bounded = self.wall_clock.bound(&self.stop, call.time_limit);
         let returned = self.handle(call);
+        let timed_out = returned.as_ref().is_err_and(|e| is_stopped(e, &self.stop));
+        drop(bounded);
         let headroom = self.store.data().gas.map(|gas| gas.get(&mut self.store).unwrap_i64());
         let gas = headroom.map_or(0, |h| h.wrapping_add(self.store.data().gas_limit as i64).max(0) as u64);
         let out_of_gas = headroom.is_some_and(|h| h > 0);
         let ending = match returned {
             Ok(_) | Err(_) if out_of_gas => Ending::Threw(json!({}), "out of gas!".into()),
             Ok(text) => Ending::Returned(text),
-            Err(e) => match (e.downcast_ref::<Trap>(), e.downcast_ref::<Throw>()) {
-                (Some(Trap::Interrupt), _) => Ending::TimedOut,
-                (_, Some(throw @ Throw::Exit(status))) => Ending::Threw(
+            Err(_) if timed_out => Ending::TimedOut,
+            Err(e) => match e.downcast_ref::<Throw>() {
+                Some(throw @ Throw::Exit(status)) => Ending::Threw(
                     json!({ "name": "ExitStatus", "message": throw.to_string(), "status": status }),
                     throw.to_string(),
                 ),
@@ -262,17 +273,13 @@ impl Live {
 }
 
 /// What a failure before the first message means: the module's fault, but for the wall-clock bound, which is ours.
-fn start_up_error(what: &str, error: &wasmtime::Error, limit: Duration) -> Error {
-    match error.downcast_ref() {
-        Some(Trap::Interrupt) => Error::Timeout(limit),
-        _ => Error::Module(format!("{what}: {error:#}")),
-    }
+fn start_up_error(what: &str, error: &wasmtime::Error, stop: &Stop, limit: Duration) -> Error {
+    if is_stopped(error, stop) { Error::Timeout(limit) } else { Error::Module(format!("{what}: {error:#}")) }
 }
 
-fn set_deadline(store: &mut Store<Host>, limit: Duration) {
-    // One tick more: the first may come at once.
-    let ticks = limit.as_millis().div_ceil(TICK.as_millis()) + 1;
-    store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2).min(u64::MAX / 2));
+/// Whether a call ended because its guest saw that its time was up.
+fn is_stopped(error: &wasmtime::Error, stop: &Stop) -> bool {
+    stop.is_set() && matches!(error.downcast_ref(), Some(Trap::UnreachableCodeReached))
 }
 
 /// What a format calls the exports that the host needs.

@@ -23,7 +23,10 @@ use rustix::{
     mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap},
 };
 
-use super::pagemap::Pagemap;
+use super::{
+    pagemap::Pagemap,
+    stop::{self, Stop},
+};
 use crate::Error;
 
 /// Granularity of undo: the host's page on every platform that Lockstep runs on.
@@ -248,8 +251,17 @@ thread_local! {
 
 enum Handover {
     None,
-    Wanted { file: Arc<OwnedFd>, len: usize },
-    Made(Arc<Mapping>),
+    /// The guest's memory is asked for first,
+    Wanted {
+        file: Arc<OwnedFd>,
+        len: usize,
+        stop: Arc<Stop>,
+    },
+    /// and then the wall clock's.
+    Made {
+        mapping: Arc<Mapping>,
+        stop: Arc<Stop>,
+    },
 }
 
 /// Makes the linear memories of an engine.
@@ -274,16 +286,19 @@ unsafe impl wasmtime::MemoryCreator for Creator {
             return Err(format!("begins with {minimum} bytes of memory, and this unit allows {bytes_max}"));
         }
         let capacity = maximum.unwrap_or(usize::MAX).min(bytes_max).max(minimum);
-        let mapping =
-            Mapping::reserve(capacity, reserved.unwrap_or(0), guard).map_err(|e| format!("no address space: {e}"))?;
         HANDOVER.with_borrow_mut(|handover| {
-            if let Handover::Wanted { file, len } = handover {
-                mapping.map_file(file, 0, *len).map_err(|e| format!("{len} bytes of state cannot be mapped: {e}"))?;
-            }
+            let (file, len, stop) = match handover {
+                Handover::Wanted { file, len, stop } => (file, *len, stop.clone()),
+                Handover::Made { stop, .. } => return Ok(Box::new(stop::Guest(stop.clone())) as Box<_>),
+                Handover::None => return Err("a memory that nobody asked for".into()),
+            };
+            let mapping = Mapping::reserve(capacity, reserved.unwrap_or(0), guard)
+                .map_err(|e| format!("no address space: {e}"))?;
+            mapping.map_file(file, 0, len).map_err(|e| format!("{len} bytes of state cannot be mapped: {e}"))?;
             let len = mapping.len().max(minimum);
             mapping.grow(len).map_err(|e| format!("{minimum} bytes of memory cannot be mapped: {e}"))?;
             let mapping = Arc::new(mapping);
-            *handover = Handover::Made(mapping.clone());
+            *handover = Handover::Made { mapping: mapping.clone(), stop };
             Ok(Box::new(Guest(mapping)) as Box<dyn wasmtime::LinearMemory>)
         })
     }
@@ -298,7 +313,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Instantiates something whose one memory begins as `image`, and takes charge of that memory. What instantiation
+    /// Instantiates something whose one memory begins as `image` and whose wall clock's byte is `stop`, and takes charge of
+    /// that memory. What instantiation
     /// itself writes (data segments) is thrown away unless the image is empty.
     ///
     /// # Errors
@@ -306,13 +322,14 @@ impl Memory {
     pub fn attach<T>(
         image: Image,
         pagemap: Arc<Pagemap>,
+        stop: Arc<Stop>,
         instantiate: impl FnOnce() -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
-        HANDOVER.set(Handover::Wanted { file: image.file.clone(), len: image.len });
+        HANDOVER.set(Handover::Wanted { file: image.file.clone(), len: image.len, stop });
         let instance = instantiate();
         let made = HANDOVER.replace(Handover::None);
         let instance = instance?;
-        let Handover::Made(mapping) = made else {
+        let Handover::Made { mapping, .. } = made else {
             return Err(Error::Module("has no memory of its own".into()));
         };
         let mut memory = Self { image, mapping, pagemap };

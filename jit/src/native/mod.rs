@@ -7,6 +7,7 @@ mod live;
 mod memory;
 mod pagemap;
 mod stack;
+mod stop;
 #[cfg(test)]
 mod tests;
 
