@@ -24,9 +24,8 @@ fn on_files<T>(
     guest: &mut Guest<'_, '_>,
     operation: impl FnOnce(&mut Files, &mut Clock) -> FilesResult<T>,
 ) -> FilesResult<T> {
-    let host = guest.caller.data_mut();
-    match &mut host.files {
-        Some(files) => operation(files, &mut host.clock),
+    match guest.caller.data_mut().files() {
+        Some((files, clock)) => operation(files, clock),
         None => Err(Errno::ENOSYS.into()),
     }
 }

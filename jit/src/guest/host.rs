@@ -185,8 +185,10 @@ pub struct Host {
     pub env: GuestEnv,
     /// The counter behind every clock.
     pub clock: Clock,
-    /// The file system; none in the first format.
-    pub files: Option<Files>,
+    /// What the guest's `/dev/urandom` is seeded by.
+    seed: String,
+    /// The file system, once the guest has used it.
+    files: Option<Files>,
     /// The linear memory; set once instantiated.
     pub memory: Option<Memory>,
     /// Exports; set once instantiated.
@@ -212,6 +214,7 @@ impl Host {
             format,
             env,
             clock: Clock::new(),
+            seed: String::new(),
             files: None,
             memory: None,
             exports: Exports::default(),
@@ -236,14 +239,28 @@ impl Host {
     /// memory and message alone.
     pub fn reset(&mut self, seed: &str) {
         self.clock = Clock::new();
+        if let Some(glue) = glue(self.format) {
+            self.clock.next_ms += Files::boot_readings(glue);
+        }
+        self.seed.clear();
+        self.seed.push_str(seed);
+        self.files = None;
+        self.asyncify = AsyncifyState::Normal;
+        self.temp_ret0 = 0;
+        self.time_zone_is_set = false;
+    }
+
+    /// The file system, and the clock that operations on it read; none in the first format. Few messages use one, so it
+    /// is made by the first that does, as it would have been before the message began.
+    pub fn files(&mut self) -> Option<(&mut Files, &mut Clock)> {
+        let glue = glue(self.format)?;
         let stdin = match self.env {
             GuestEnv::Reference => Stdin::Unreadable,
             GuestEnv::Empty => Stdin::AtEnd,
         };
-        self.files = glue(self.format).map(|glue| Files::boot(glue, seed, &mut self.clock).with_stdin(stdin));
-        self.asyncify = AsyncifyState::Normal;
-        self.temp_ret0 = 0;
-        self.time_zone_is_set = false;
+        let files =
+            self.files.get_or_insert_with(|| Files::boot(glue, &self.seed, &mut Clock::new()).with_stdin(stdin));
+        Some((files, &mut self.clock))
     }
 }
 

@@ -4,7 +4,10 @@
 //! though, so replay is an undo log: the undo point is renewed every few messages, and a failure goes back to it and
 //! replays the few that were kept since.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     engine::Module,
@@ -17,14 +20,15 @@ use crate::{
     guest::response::{self, Folded},
 };
 
-/// Most messages between two undo points.
-const INTERVAL_MAX: usize = 16;
+/// Most messages between two undo points. A process writes much the same pages again and again, so an undo point costs
+/// about the same however many messages it covers.
+const INTERVAL_MAX: usize = 256;
 
 /// Evaluation time after which a new undo point is due whatever the count, so that undoing stays cheap.
 const REPLAY_TIME_MAX: Duration = Duration::from_millis(50);
 
-/// Bytes of message text kept for replay at most.
-const REPLAY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of message text kept for replay at most (of one process; and one message more).
+const REPLAY_BYTES_MAX: usize = 256 << 10;
 
 /// A replayed message may take this much longer than its first run was allowed: the machine may be busier now.
 const REPLAY_PATIENCE: u32 = 4;
@@ -47,17 +51,19 @@ pub struct Call<'a> {
 /// A message kept since the undo point.
 struct Past {
     message: String,
-    environment: String,
+    /// Shared: hardly ever another than the message's before.
+    environment: Arc<str>,
     seed: String,
     gas_limit: u64,
     time_limit: Duration,
 }
 
 impl Past {
-    fn of(call: &Call<'_>) -> Self {
+    fn of(call: &Call<'_>, last: Option<&Self>) -> Self {
+        let last = last.map(|last| &last.environment).filter(|last| ***last == *call.environment);
         Self {
             message: call.message.into(),
-            environment: call.environment.into(),
+            environment: last.cloned().unwrap_or_else(|| call.environment.into()),
             seed: call.seed.into(),
             gas_limit: call.gas_limit,
             time_limit: call.time_limit,
@@ -75,7 +81,7 @@ impl Past {
     }
 
     fn bytes(&self) -> usize {
-        self.message.len() + self.environment.len()
+        self.message.len() + self.seed.len()
     }
 }
 
@@ -166,7 +172,7 @@ impl Instance {
         observe(self.memory());
         if folded.kept {
             self.has_state = true;
-            self.past.push(Past::of(call));
+            self.past.push(Past::of(call, self.past.last()));
             self.past_time += elapsed;
         } else {
             self.undo()?;

@@ -29,7 +29,7 @@ impl Files {
     /// A guest's file system as it is when the loader hands over: the tree, standard streams 0, 1 and 2, and in the
     /// newer formats the directory `/data`.
     ///
-    /// Reads the clock three times for the standard streams, and once more for `/data`.
+    /// Reads the clock [`Self::boot_readings`] times.
     pub fn boot(glue: Glue, seed: &str, clock: &mut Clock) -> Self {
         let mut files = Self::new(glue, seed);
         files.open_standard_streams(clock);
@@ -37,6 +37,11 @@ impl Files {
             files.create_data_dir(clock);
         }
         files
+    }
+
+    /// How often [`Self::boot`] reads the clock: three times for the standard streams, and once more for `/data`.
+    pub fn boot_readings(glue: Glue) -> u64 {
+        if matches!(glue, Glue::Emscripten4 | Glue::Wasm64) { 4 } else { 3 }
     }
 
     /// The same files with another standard input.
