@@ -135,9 +135,10 @@ declare! {
         process_wasm_memory_max_limit: Bytes = "1_073_741_824", ["PROCESS_WASM_MEMORY_MAX_LIMIT"];
         /// Largest `Compute-Limit` admitted, in gas.
         process_wasm_compute_max_limit: u64 = "9_000_000_000_000", ["PROCESS_WASM_COMPUTE_MAX_LIMIT"];
-        /// Threads that evaluate; none: one fewer than the machine has, at least one.
+        /// Threads that evaluate, those for messages and those for dry runs together; none: one for each core for
+        /// messages, and beside them the other share of as many for dry runs.
         wasm_evaluation_max_workers: Option<NonZeroUsize> = "", ["WASM_EVALUATION_MAX_WORKERS"];
-        /// Share of those threads for messages, in percent; the rest serves dry runs. Each gets one at least.
+        /// Share of threads for messages, in percent; the rest serves dry runs. Each gets one at least.
         wasm_evaluation_primary_workers_percentage: Percent = "70", ["WASM_EVALUATION_PRIMARY_WORKERS_PERCENTAGE"];
         /// Dry runs that may wait for a thread; those beyond are answered 429.
         wasm_evaluation_workers_dry_run_max_queue: usize = "3000", ["WASM_EVALUATION_WORKERS_DRY_RUN_MAX_QUEUE"];

@@ -9,6 +9,7 @@ mod value;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -162,13 +163,14 @@ impl Settings {
         }
     }
 
-    /// Threads for messages and for dry runs, by the reference's rule.
+    /// Threads for messages and for dry runs: all cores for messages; or by the reference's rule, if a number is set.
     fn threads(&self) -> (usize, usize) {
-        let all = self.wasm_evaluation_max_workers.map_or_else(
-            || std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
-            |n| n.get(),
-        );
         let percent = usize::from(self.wasm_evaluation_primary_workers_percentage.0);
+        let Some(all) = self.wasm_evaluation_max_workers else {
+            let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            return (cores, (cores * (100 - percent) / 100).max(1));
+        };
+        let all = all.get();
         let messages = all.saturating_sub(1).max(1).min((all * percent).div_ceil(100));
         let dry_runs = (all * (100 - percent) / 100).max(1);
         (messages, dry_runs)

@@ -204,6 +204,8 @@ fn threads_are_divided_by_the_reference_s_rule() {
         .unwrap();
         assert_eq!(settings.threads(), expected, "{workers} threads, {percent} %");
     }
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(load(&[], &[], None).unwrap().threads(), (cores, (cores * 30 / 100).max(1)));
 }
 
 #[test]

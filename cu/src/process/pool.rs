@@ -1,11 +1,16 @@
 //! Threads of our own for guest code: evaluation is never on the runtime's threads, whose work is input and output.
+//!
+//! There are as many as are meant to compute at a time. A message that takes long must not keep other processes waiting,
+//! though: a thread that has been at one piece of work for [`RELIEF_AFTER`] while other work waits is relieved. Another
+//! takes its place, the operating system shares the cores among them, and the relieved thread ends with its work.
 
 use std::{
     any::Any,
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,7 +20,17 @@ use crate::{Error, metrics::Counted};
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads and one queue.
+/// How long a thread may be at one piece of work, while other work waits, before another takes its place. Long beside a
+/// turn of many messages, short beside the patience of whoever waits.
+const RELIEF_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the relief looks around.
+const RELIEF_TICK: Duration = Duration::from_millis(200);
+
+/// Threads relieved at a time, at most, for each thread of the pool.
+const RELIEVED_MAX: usize = 32;
+
+/// A number of threads and one queue.
 pub struct Pool {
     shared: Arc<Shared>,
 }
@@ -23,7 +38,11 @@ pub struct Pool {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Wakes the relief, which otherwise looks around by itself.
+    closing: Condvar,
+    name: String,
     queue_max: usize,
+    relieved_max: usize,
     tasks: Gauge,
     running: Gauge,
 }
@@ -32,6 +51,15 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<Work>,
     closed: bool,
+    /// What each thread at work is at: since when, and whether it has been relieved.
+    busy: HashMap<usize, Busy>,
+    /// Number of threads begun so far, which names the next.
+    begun: usize,
+}
+
+struct Busy {
+    since: Instant,
+    is_relieved: bool,
 }
 
 /// Work was not taken.
@@ -84,16 +112,20 @@ impl Pool {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
+            closing: Condvar::new(),
+            name: name.to_owned(),
             queue_max,
+            relieved_max: threads.max(1) * RELIEVED_MAX,
             tasks: metrics.worker_tasks.clone(),
             running: metrics.evaluations_running.clone(),
         });
         let pool = Self { shared };
-        for number in 0..threads.max(1) {
-            let shared = Arc::clone(&pool.shared);
-            lockstep_jit::spawn_evaluator(format!("{name}-{number}"), move || shared.work())
-                .map_err(|e| Error::Internal(format!("cannot start a thread that evaluates: {e}")))?;
+        let fail = |e: std::io::Error| Error::Internal(format!("cannot start a thread that evaluates: {e}"));
+        for _ in 0..threads.max(1) {
+            pool.shared.begin_thread(&mut pool.shared.lock()).map_err(fail)?;
         }
+        let shared = Arc::clone(&pool.shared);
+        std::thread::Builder::new().name(format!("{name}-relief")).spawn(move || shared.relieve()).map_err(fail)?;
         Ok(pool)
     }
 
@@ -134,6 +166,7 @@ impl Pool {
         };
         self.shared.tasks.dec_by(i64::try_from(dropped.len()).unwrap_or(i64::MAX));
         self.shared.wake.notify_all();
+        self.shared.closing.notify_all();
     }
 }
 
@@ -164,19 +197,49 @@ impl Shared {
         Ok(())
     }
 
-    fn work(&self) {
-        while let Some(work) = self.next() {
+    fn begin_thread(self: &Arc<Self>, queue: &mut Queue) -> std::io::Result<()> {
+        let (shared, number) = (Arc::clone(self), queue.begun);
+        lockstep_jit::spawn_evaluator(format!("{}-{number}", self.name), move || shared.work(number))?;
+        queue.begun += 1;
+        Ok(())
+    }
+
+    /// Puts other threads in the place of those that have been at one piece of work for long, until the pool is closed.
+    fn relieve(self: &Arc<Self>) {
+        let mut queue = self.lock();
+        while !queue.closed {
+            if !queue.waiting.is_empty() {
+                let relieved = queue.busy.values().filter(|busy| busy.is_relieved).count();
+                let is_due = |busy: &Busy| !busy.is_relieved && busy.since.elapsed() >= RELIEF_AFTER;
+                let due: Vec<usize> = queue.busy.iter().filter(|(_, busy)| is_due(busy)).map(|(n, _)| *n).collect();
+                for number in due.into_iter().take(self.relieved_max.saturating_sub(relieved)) {
+                    match self.begin_thread(&mut queue) {
+                        Ok(()) => drop(queue.busy.get_mut(&number).map(|busy| busy.is_relieved = true)),
+                        Err(error) => tracing::warn!(%error, "no thread takes the place of one whose work takes long"),
+                    }
+                }
+            }
+            queue = self.closing.wait_timeout(queue, RELIEF_TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn work(&self, number: usize) {
+        while let Some(work) = self.next(number) {
             self.running.inc();
             work();
             self.running.dec();
             self.tasks.dec();
+            if self.lock().busy.remove(&number).is_some_and(|busy| busy.is_relieved) {
+                return;
+            }
         }
     }
 
-    fn next(&self) -> Option<Work> {
+    fn next(&self, number: usize) -> Option<Work> {
         let mut queue = self.lock();
         loop {
             if let Some(work) = queue.waiting.pop_front() {
+                queue.busy.insert(number, Busy { since: Instant::now(), is_relieved: false });
                 return Some(work);
             }
             if queue.closed {
@@ -194,6 +257,23 @@ mod tests {
 
     fn pool(threads: usize, queue_max: usize) -> Pool {
         Pool::start("test", threads, queue_max, &Counted::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_long_is_relieved_and_its_thread_ends_with_it() {
+        let pool = pool(1, 10);
+        let (release, held) = mpsc::channel::<()>();
+        let long = pool.run(move || held.recv().is_ok()).unwrap();
+        let name = pool.run(|| std::thread::current().name().map(str::to_owned)).unwrap();
+        let name = tokio::time::timeout(20 * RELIEF_AFTER, name).await.expect("another thread takes its place");
+        assert_eq!(name.unwrap().as_deref(), Some("test-1"));
+        release.send(()).unwrap();
+        assert_eq!(long.await, Ok(true));
+        // One thread is left, and it is the second.
+        for _ in 0..5 {
+            let name = pool.run(|| std::thread::current().name().map(str::to_owned)).unwrap().await.unwrap();
+            assert_eq!(name.as_deref(), Some("test-1"));
+        }
     }
 
     #[tokio::test]
