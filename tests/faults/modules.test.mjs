@@ -99,6 +99,31 @@ test('an endless loop without metering ends at the wall-clock bound, is no resul
   assert.ok([200, 425].includes(memory.status), memory.body.subarray(0, 200).toString())
 })
 
+test('endless messages of more processes than there are threads keep no other process waiting', { timeout: 120_000 }, async (t) => {
+  const net = new Network()
+  const module = net.module('probe', wasm('probe'))
+  const spinning = ['a', 'b', 'c'].map((name) => {
+    const pid = net.process(`spins ${name}`, module)
+    return { pid, spin: net.message(pid, { Action: 'Spin' }) }
+  })
+  const other = net.process('counts', module)
+  const count = net.message(other, { Action: 'Count' })
+  const upstream = await serveNetwork(net)
+  t.after(upstream.close)
+  const unit = await serveUnit(t, upstream, { env: { LOCKSTEP_EVALUATION_TIME_LIMIT: '12s', WASM_EVALUATION_MAX_WORKERS: '2' } })
+  const begun = Date.now()
+  let ended = 0
+  const stopped = spinning.map(({ pid, spin }) => unit.result(spin, pid).then((answer) => { ended++; return answer }))
+  await new Promise((resolve) => setTimeout(resolve, 500)) // by then the one thread for messages is taken
+  assert.equal((await unit.result(count, other)).json.Output, '1')
+  assert.equal(ended, 0, `answered after ${Date.now() - begun} ms, and not because the endless ones had ended`)
+  assert.ok(Date.now() - begun < 11_000, `${Date.now() - begun} ms`)
+  for (const { status, json } of await Promise.all(stopped)) {
+    assert.equal(status, 500)
+    assert.match(json.error, /wall-clock|12 ?s/)
+  }
+})
+
 test('an endless loop with metering runs out of gas, is a result, and the process goes on', { timeout: 120_000 }, async (t) => {
   const net = new Network()
   const pid = net.process('spins', net.module('metered probe', wasm('probe'), 'wasm32-unknown-emscripten-metering', { 'Compute-Limit': '9000000000' }))

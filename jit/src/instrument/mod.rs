@@ -11,6 +11,8 @@ mod counter;
 mod flow;
 mod narrow;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;
