@@ -6,7 +6,7 @@
 use super::{DataItem, Id, ItemError, Tag, tags, to_base64url};
 
 /// Most items read from one bundle.
-pub const BUNDLE_ITEMS_MAX: usize = 65_536;
+pub const BUNDLE_ITEMS_MAX: usize = 1 << 20;
 const HEADER_BYTES: usize = 64;
 
 /// Why bytes are not a bundle.

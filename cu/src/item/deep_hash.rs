@@ -2,8 +2,8 @@
 //!
 //! Definition (Arweave `deepHash`, used by ANS-104): a byte string `b` hashes to
 //! `H(H("blob" + decimal length) || H(b))`; a list folds `acc = H(acc || hash(child))` from `acc = H("list" + decimal
-//! length)`; `H` is SHA-384. Data items only need one flat list, so that is what this module offers: no recursion, no
-//! copies of the data.
+//! length)`; `H` is SHA-384. Data items need one flat list, transactions lists in a list; there is no recursion here, and no
+//! copy of the data.
 
 use sha2::{Digest, Sha384};
 
@@ -12,19 +12,33 @@ pub const DEEP_HASH_BYTES: usize = 48;
 
 /// Deep hash of one byte string.
 pub fn blob(bytes: &[u8]) -> [u8; DEEP_HASH_BYTES] {
+    blob_of(bytes.len() as u64, &Sha384::digest(bytes).into())
+}
+
+/// Deep hash of a byte string of which the length and the SHA-384 are known.
+pub fn blob_of(length: u64, hash_of_bytes: &[u8; DEEP_HASH_BYTES]) -> [u8; DEEP_HASH_BYTES] {
     let mut hash = Sha384::new();
-    hash.update(Sha384::digest(format!("blob{}", bytes.len())));
-    hash.update(Sha384::digest(bytes));
+    hash.update(Sha384::digest(format!("blob{length}")));
+    hash.update(hash_of_bytes);
     hash.finalize().into()
 }
 
 /// Deep hash of a flat list of byte strings.
 pub fn list(blobs: &[&[u8]]) -> [u8; DEEP_HASH_BYTES] {
-    let start: [u8; DEEP_HASH_BYTES] = Sha384::digest(format!("list{}", blobs.len())).into();
-    blobs.iter().fold(start, |acc, bytes| {
+    let hashes: Vec<_> = blobs.iter().map(|bytes| blob(bytes)).collect();
+    list_of(hashes.len(), &hashes)
+}
+
+/// Deep hash of a list of `count` children, given theirs.
+pub fn list_of<'a>(
+    count: usize,
+    children: impl IntoIterator<Item = &'a [u8; DEEP_HASH_BYTES]>,
+) -> [u8; DEEP_HASH_BYTES] {
+    let start: [u8; DEEP_HASH_BYTES] = Sha384::digest(format!("list{count}")).into();
+    children.into_iter().fold(start, |acc, child| {
         let mut hash = Sha384::new();
         hash.update(acc);
-        hash.update(blob(bytes));
+        hash.update(child);
         hash.finalize().into()
     })
 }
