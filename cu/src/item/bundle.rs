@@ -104,7 +104,7 @@ fn put_u256(out: &mut Vec<u8>, number: u64) {
 }
 
 /// `None` for numbers above 64 bits.
-fn get_u256(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn get_u256(bytes: &[u8]) -> Option<u64> {
     let (low, high) = bytes.split_at_checked(8)?;
     high.iter().all(|byte| *byte == 0).then(|| low.try_into().map(u64::from_le_bytes).ok()).flatten()
 }

@@ -6,7 +6,8 @@ use aws_lc_rs::signature::RSA_PSS_SHA256;
 use serde::Deserialize;
 
 use super::{
-    DataItem, Draft, Head, Id, SignatureType, TagError, address_of, deep_hash, from_base64url, signature::RSA_BYTES, tags,
+    DataItem, Draft, Head, Id, SignatureType, TagError, address_of, deep_hash, from_base64url, signature::RSA_BYTES,
+    tags,
 };
 
 /// Why a wallet cannot be used.
