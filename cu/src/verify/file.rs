@@ -400,7 +400,7 @@ mod tests {
             let mut bytes = bytes;
             if json && !bytes.is_empty() {
                 bytes[0] = b'{';
-            } else if bytes.len() > 40 {
+            } else if bytes.len() > 64 {
                 bytes[0] = kind;
                 bytes[1] = 0;
                 if kind > 7 {

@@ -5,10 +5,14 @@
 //! batch a scheme, and asks a [`Verifier`]; who that is (the processor, a GPU) makes no difference to the answers.
 
 mod batch;
+mod desk;
 pub mod file;
+mod memory;
 mod written;
 
 pub use batch::{Cpu, Verifier, settle};
+pub(crate) use desk::{Desk, Refused};
+pub use desk::{Policy, SignatureLabels, Signatures};
 pub use written::{Placed, read_json};
 
 use crate::item::{Checks, DataItem, Head, Id, deep_hash::DEEP_HASH_BYTES, to_base64url};
