@@ -1,6 +1,8 @@
 //! Everything of a data item but its data: what stands before it, and is enough to know what was signed once the data's
 //! own hash is known. So an item of any length is read and checked in little memory.
 
+use std::sync::LazyLock;
+
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -101,17 +103,23 @@ impl Head {
 
     /// The bytes the owner signed, given the deep hash of the data ([`deep_hash::blob`]).
     pub fn signed_bytes(&self, data: &[u8; DEEP_HASH_BYTES]) -> [u8; DEEP_HASH_BYTES] {
-        let number = self.signature_type.number().to_string();
-        let parts: [&[u8]; 7] = [
-            b"dataitem",
-            b"1",
-            number.as_bytes(),
+        /// Parts in all.
+        const PARTS: usize = 8;
+        /// Of the first three parts, by signature type.
+        static BEGINNINGS: LazyLock<[[u8; DEEP_HASH_BYTES]; 8]> = LazyLock::new(|| {
+            std::array::from_fn(|number| {
+                let parts = [&b"dataitem"[..], b"1", number.to_string().as_bytes()].map(deep_hash::blob);
+                deep_hash::list_of(PARTS, &parts)
+            })
+        });
+        let parts: [&[u8]; 4] = [
             &self.owner,
             self.target.as_ref().map_or(&[], |id| &id[..]),
             self.anchor.as_ref().map_or(&[], |bytes| &bytes[..]),
             &self.raw_tags,
         ];
-        deep_hash::list_of(parts.len() + 1, parts.map(deep_hash::blob).iter().chain([data]))
+        let beginning = BEGINNINGS[usize::from(self.signature_type.number())];
+        deep_hash::continued(beginning, parts.map(deep_hash::blob).iter().chain([data]))
     }
 
     /// The id: SHA-256 of the signature.
