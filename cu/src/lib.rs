@@ -24,6 +24,7 @@ pub(crate) mod shape;
 pub mod store;
 pub mod tags;
 pub mod unit;
+pub mod verify;
 
 pub use error::Error;
 pub use settings::UnitSettings;

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit as UnitOfMeasure},
 };
 
-use crate::schedule::Kind;
+use crate::{schedule::Kind, verify::Signatures};
 
 /// Labels of the reference's evaluation counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,6 +64,7 @@ pub struct Metrics {
     pub(crate) module_code_bytes: Gauge<u64, AtomicU64>,
     pub(crate) compile_seconds: Histogram,
     pub(crate) backlog: Gauge,
+    pub(crate) signatures: Signatures,
 }
 
 impl Default for Metrics {
@@ -93,6 +94,7 @@ impl Default for Metrics {
             module_code_bytes: Gauge::default(),
             compile_seconds: Histogram::new(COMPILE_BUCKETS),
             backlog: Gauge::default(),
+            signatures: Signatures::default(),
         }
     }
 }
@@ -172,6 +174,11 @@ impl Metrics {
             "Time to compile one module, or to take it from the disk cache",
             UnitOfMeasure::Seconds,
             self.compile_seconds.clone(),
+        );
+        ours.register(
+            "signatures",
+            "Signatures of schedules and processes, by scheme, outcome and place",
+            self.signatures.clone(),
         );
         ours.register("backlog", "Messages known to wait for evaluation", self.backlog.clone());
     }

@@ -24,8 +24,12 @@ pub fn account(address: &str, key: &str) -> String {
 
 /// The checksummed address of a public key (64 bytes: x then y).
 fn ethereum_address(key: &[u8]) -> String {
-    let hash = Keccak256::digest(key);
-    let plain: String = hash[12..].iter().map(|b| format!("{b:02x}")).collect();
+    checksummed(&Keccak256::digest(key)[12..])
+}
+
+/// An address (20 bytes) as text, its letters' cases a checksum.
+pub(crate) fn checksummed(address: &[u8]) -> String {
+    let plain: String = address.iter().map(|b| format!("{b:02x}")).collect();
     // EIP-55: a letter is upper case where the hash of the plain text has a digit of 8 or more in its place.
     let checksum = Keccak256::digest(plain.as_bytes());
     let mut address = String::with_capacity(42);

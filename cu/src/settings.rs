@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use lockstep_jit::{GuestEnv, ModuleFormat};
 
+use crate::verify::Policy;
+
 /// Everything configurable about a [`Unit`](crate::Unit).
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
@@ -61,6 +63,8 @@ pub struct UnitSettings {
     pub upstream_data_max_bytes: u64,
     /// How long a scheduler or gateway may take for one answer.
     pub upstream_timeout: Duration,
+    /// What is done about signatures.
+    pub verify: Policy,
     /// Whether results are stored and answered again (DISABLE_PROCESS_EVALUATION_CACHE negated).
     pub evaluation_cache: bool,
     /// Whether a process's owner may reset its memory (ENABLE_MEMORY_RESET).

@@ -4,4 +4,5 @@
 //! signature kernels.
 #![forbid(unsafe_code)]
 
+pub mod cpu;
 pub mod signature;

@@ -1,5 +1,7 @@
 // The commands as an operator meets them: the demonstration ends with its table, modules are shown, bad arguments are named.
 import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import { aosModule, tests } from '../lib/paths.mjs'
@@ -43,4 +45,34 @@ test('a bad setting ends with 2 and says which, from where, and what was expecte
   }
   assert.equal((await serve(['--no-such-setting', '1'])).code, 2)
   assert.notEqual((await serve(['--listen', '256.0.0.1:1'])).code, 0)
+})
+
+test('verify says of each signature whether it holds, and ends with 1 if one does not', async (t) => {
+  const items = path.join(tests, 'items')
+  const page = await run(['verify', path.join(items, 'real-page.json'), path.join(items, 'real-page-15.json')])
+  assert.equal(page.code, 0, page.err)
+  const lines = page.out.trim().split('\n')
+  assert.equal(lines.length, 34)
+  for (const line of lines) assert.match(line, /^(valid [\w-]{43} 1|unverifiable [\w-]{43} 1 its anchor is not given.*)$/)
+  assert.match(page.err, /^19 valid, 0 invalid, 15 unverifiable, 0 unreadable: 34 in [\d.]+ s, \d+ a second/)
+
+  const directory = await mkdtemp(path.join(tmpdir(), 'verify-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const golden = JSON.parse(await readFile(path.join(items, 'arbundles.json'), 'utf8'))
+  const bundle = Buffer.from(golden.bundle.raw, 'base64url')
+  const files = { bundle, changed: Buffer.from(bundle), cut: bundle.subarray(0, -1), other: Buffer.from('neither') }
+  // The last byte of the first item, whose length stands first in the table of three.
+  files.changed[32 + 3 * 64 + Number(bundle.readBigUInt64LE(32)) - 1] ^= 1
+  for (const [name, bytes] of Object.entries(files)) await writeFile(path.join(directory, name), bytes)
+  const good = await run(['verify', path.join(directory, 'bundle')])
+  assert.deepEqual([good.code, good.out], [0, golden.bundle.ids.map((id) => `valid ${id} 1\n`).join('')])
+  const changed = await run(['verify', path.join(directory, 'changed')])
+  assert.equal(changed.code, 1)
+  assert.match(changed.out, /^invalid [\w-]{43} 1 the signature is not the owner's over this content\nvalid .*\nvalid .*\n$/)
+  const cut = await run(['verify', path.join(directory, 'cut')])
+  assert.equal(cut.code, 1)
+  assert.match(cut.err, /cut: bundle ends inside item 2/)
+  const other = await run(['verify', path.join(directory, 'other'), path.join(directory, 'missing')])
+  assert.equal(other.code, 1)
+  assert.match(other.err, /other: data item has the unknown signature type[\s\S]*missing: No such file/)
 })

@@ -22,4 +22,10 @@ for (const [name, fields, tags] of [
   // Too long to keep: whoever reads this file puts as many sevens there.
   if (fields.data?.length > 1000) delete transactions[name].data
 }
-process.stdout.write(JSON.stringify({ made: 'by make-transactions.mjs beside this file, node ' + process.version, transactions }, null, 1) + '\n')
+
+// The first format, which signs all of the data.
+const old = await arweave.createTransaction({ format: 1, data: 'old ✓', target: crypto.createHash('sha256').update('t').digest('base64url'), quantity: '7', last_tx: anchor, reward: '1' }, jwk)
+old.addTag('Content-Type', 'text/plain')
+await arweave.transactions.sign(old, jwk)
+const legacy = { 'data, a transfer and a tag': old.toJSON() }
+process.stdout.write(JSON.stringify({ made: 'by make-transactions.mjs beside this file, node ' + process.version, transactions, legacy }, null, 1) + '\n')

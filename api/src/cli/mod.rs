@@ -5,6 +5,7 @@ pub mod devnet;
 pub mod eval;
 pub mod inspect;
 pub mod serve;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Eval(eval::Args),
     /// Show what a module is, needs, and would be refused for.
     Inspect(inspect::Args),
+    /// Check the signatures in items, bundles, transactions and schedulers' pages.
+    Verify(verify::Args),
     /// Run a small development network: scheduler, messenger, gateway and bundler.
     Devnet(devnet::Args),
     /// Run network and compute unit together, send messages, and show how fast they are answered.
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Devnet(args) => devnet::run(args),
         Command::Demo(args) => demo::run(args),
     };

@@ -127,6 +127,9 @@ async fn serve(settings: &Settings) -> super::Ending {
 }
 
 #[cfg(test)]
+mod signatures;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

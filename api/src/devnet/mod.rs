@@ -13,7 +13,7 @@ pub mod scheduler;
 pub mod wallets;
 
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use lockstep_cu::verify::Policy;
 use lockstep_jit::{GuestEnv, ModuleFormat};
 use url::Url;
 
@@ -121,6 +122,12 @@ declare! {
         upstream_json_max: Bytes = "64MiB", ["LOCKSTEP_UPSTREAM_JSON_MAX"];
         /// Largest module or transaction data accepted.
         upstream_data_max: Bytes = "256MiB", ["LOCKSTEP_UPSTREAM_DATA_MAX"];
+    }
+    "Signatures" {
+        /// Signatures of messages, assignments and processes: `off` checks none; `report` checks, counts and logs; with
+        /// `enforce` what is invalid is not evaluated either, and whoever asks for it or for what follows is told.
+        /// What cannot be verified from what the scheduler gives is counted, and evaluated.
+        verify: Policy = "report", ["LOCKSTEP_VERIFY"];
     }
     "Evaluation" {
         /// The environment variables guests see: those of the reference's container, or none.

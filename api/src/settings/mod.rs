@@ -139,6 +139,7 @@ impl Settings {
             block_graphql_urls,
             data_dir: self.data.clone(),
             guest_env: self.guest_env,
+            verify: self.verify,
             formats,
             extensions: self.process_wasm_supported_extensions.clone(),
             memory_max_limit: self.process_wasm_memory_max_limit.0,

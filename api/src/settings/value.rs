@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use lockstep_cu::verify::Policy;
 use lockstep_jit::{GuestEnv, ModuleFormat};
 use url::Url;
 
@@ -220,6 +221,20 @@ impl Value for GuestEnv {
         match text {
             "reference" => Some(Self::Reference),
             "empty" => Some(Self::Empty),
+            _ => None,
+        }
+    }
+}
+
+impl Value for Policy {
+    fn expected() -> String {
+        "`off`, `report` or `enforce`".to_owned()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "report" => Some(Self::Report),
+            "enforce" => Some(Self::Enforce),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@
 use super::{DataItem, Id, ItemError, Tag, tags, to_base64url};
 
 /// Most items read from one bundle.
-pub const BUNDLE_ITEMS_MAX: usize = 65_536;
+pub const BUNDLE_ITEMS_MAX: usize = 1 << 20;
 const HEADER_BYTES: usize = 64;
 
 /// Why bytes are not a bundle.
@@ -104,7 +104,7 @@ fn put_u256(out: &mut Vec<u8>, number: u64) {
 }
 
 /// `None` for numbers above 64 bits.
-fn get_u256(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn get_u256(bytes: &[u8]) -> Option<u64> {
     let (low, high) = bytes.split_at_checked(8)?;
     high.iter().all(|byte| *byte == 0).then(|| low.try_into().map(u64::from_le_bytes).ok()).flatten()
 }

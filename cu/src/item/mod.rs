@@ -6,12 +6,17 @@
 //! `["dataitem", "1", decimal signature type, owner, target, anchor, tags (as encoded), data]`.
 
 pub mod bundle;
+pub mod checks;
 pub mod deep_hash;
+pub mod head;
 pub mod signature;
 pub mod tags;
+pub mod transaction;
 pub mod wallet;
 
-pub use signature::{SignatureType, VerifyError};
+pub use checks::{Checks, Flaw, VerifyError};
+pub use head::Head;
+pub use signature::SignatureType;
 pub use tags::{Tag, TagError};
 pub use wallet::{Wallet, WalletError};
 
@@ -118,14 +123,7 @@ pub struct Draft {
 /// A signed (not necessarily checked) data item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataItem {
-    signature_type: SignatureType,
-    signature: Vec<u8>,
-    owner: Vec<u8>,
-    target: Option<Id>,
-    anchor: Option<[u8; 32]>,
-    tags: Vec<Tag>,
-    /// As they came: another encoder may have written the same tags in other blocks, and the signature covers these bytes.
-    raw_tags: Vec<u8>,
+    head: Head,
     data: Vec<u8>,
 }
 
@@ -141,17 +139,9 @@ impl DataItem {
         owner: Vec<u8>,
         draft: Draft,
     ) -> Result<Self, ItemError> {
-        for (what, expected, found) in [
-            ("signature", signature_type.signature_bytes(), signature.len()),
-            ("owner", signature_type.owner_bytes(), owner.len()),
-        ] {
-            if expected != found {
-                return Err(ItemError::Length { what, signature_type, expected, found });
-            }
-        }
         let Draft { target, anchor, tags, data } = draft;
-        let raw_tags = tags::encode(&tags).map_err(|error| ItemError::Tags { at: 0, error })?;
-        Ok(Self { signature_type, signature, owner, target, anchor, tags, raw_tags, data })
+        let head = Head::assemble(signature_type, signature, owner, target, anchor, tags)?;
+        Ok(Self { head, data })
     }
 
     /// Reads an item. Its signature is not checked: see [`DataItem::verify`].
@@ -159,77 +149,46 @@ impl DataItem {
     /// # Errors
     /// Any [`ItemError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ItemError> {
-        let mut reader = Reader { bytes, at: 0 };
-        let number = u16::from_le_bytes(reader.array("the signature type")?);
-        let signature_type = SignatureType::from_number(number).ok_or(ItemError::UnknownSignatureType(number))?;
-        let signature = reader.take("the signature", signature_type.signature_bytes() as u64)?.to_vec();
-        let owner = reader.take("the owner", signature_type.owner_bytes() as u64)?.to_vec();
-        let target = reader.optional("target")?;
-        let anchor = reader.optional("anchor")?;
-        let announced = u64::from_le_bytes(reader.array("the number of tags")?);
-        let tag_bytes = u64::from_le_bytes(reader.array("the length of the tags")?);
-        let at = reader.at;
-        if tag_bytes > tags::TAG_BYTES_MAX as u64 {
-            return Err(ItemError::Tags { at, error: TagError::TooLong { found: tag_bytes } });
-        }
-        let raw_tags = reader.take("the tags", tag_bytes)?.to_vec();
-        let tags = tags::decode(&raw_tags).map_err(|error| ItemError::Tags { at, error })?;
-        if announced != tags.len() as u64 {
-            return Err(ItemError::TagCount { announced, found: tags.len() });
-        }
-        let data = bytes[reader.at..].to_vec();
-        Ok(Self { signature_type, signature, owner, target, anchor, tags, raw_tags, data })
+        let (head, data) = Head::parse(bytes)?;
+        Ok(Self { head, data: data.to_vec() })
     }
 
     /// The item's bytes. `DataItem::parse` of them gives the item back.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let fixed = 2 + self.signature.len() + self.owner.len() + 2 * 33 + 16;
-        let mut out = Vec::with_capacity(fixed + self.raw_tags.len() + self.data.len());
-        out.extend_from_slice(&self.signature_type.number().to_le_bytes());
-        out.extend_from_slice(&self.signature);
-        out.extend_from_slice(&self.owner);
-        for part in [&self.target, &self.anchor] {
-            match part {
-                Some(bytes) => {
-                    out.push(1);
-                    out.extend_from_slice(bytes);
-                }
-                None => out.push(0),
-            }
-        }
-        out.extend_from_slice(&(self.tags.len() as u64).to_le_bytes());
-        out.extend_from_slice(&(self.raw_tags.len() as u64).to_le_bytes());
-        out.extend_from_slice(&self.raw_tags);
+        let mut out = self.head.to_bytes(self.data.len());
         out.extend_from_slice(&self.data);
         out
     }
 
     /// The bytes the owner signed (deep hash, 48 bytes).
     pub fn signed_bytes(&self) -> [u8; deep_hash::DEEP_HASH_BYTES] {
-        signed_bytes(
-            self.signature_type,
-            &self.owner,
-            self.target.as_ref(),
-            self.anchor.as_ref(),
-            &self.raw_tags,
-            &self.data,
-        )
+        self.head.signed_bytes(&deep_hash::blob(&self.data))
     }
 
-    /// Checks the signature. Only Arweave signatures are checked so far.
+    /// Checks the signature.
     ///
     /// # Errors
-    /// [`VerifyError::Invalid`], or [`VerifyError::Unsupported`] for every other scheme.
+    /// [`VerifyError`]: it is not by this owner over these bytes, or not written as its scheme writes signatures.
     pub fn verify(&self) -> Result<(), VerifyError> {
-        match self.signature_type {
-            SignatureType::Arweave => signature::verify_rsa_pss(&self.owner, &self.signed_bytes(), &self.signature),
-            other => Err(VerifyError::Unsupported(other)),
-        }
+        self.checks()?.verify()
+    }
+
+    /// What has to hold for the signature to be valid.
+    ///
+    /// # Errors
+    /// [`Flaw`]: no check is needed to see that it is not.
+    pub fn checks(&self) -> Result<Checks, Flaw> {
+        Checks::of(&self.head, &deep_hash::blob(&self.data))
+    }
+
+    /// Everything but the data.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// The id: SHA-256 of the signature.
     pub fn id(&self) -> Id {
-        Sha256::digest(&self.signature).into()
+        self.head.id()
     }
 
     /// The id as it is written.
@@ -239,96 +198,42 @@ impl DataItem {
 
     /// The signature scheme.
     pub fn signature_type(&self) -> SignatureType {
-        self.signature_type
+        self.head.signature_type
     }
 
     /// The signature's bytes.
     pub fn signature(&self) -> &[u8] {
-        &self.signature
+        &self.head.signature
     }
 
     /// The owner's public key.
     pub fn owner(&self) -> &[u8] {
-        &self.owner
+        &self.head.owner
     }
 
     /// The target, if there is one.
     pub fn target(&self) -> Option<&Id> {
-        self.target.as_ref()
+        self.head.target.as_ref()
     }
 
     /// The anchor, if there is one.
     pub fn anchor(&self) -> Option<&[u8; 32]> {
-        self.anchor.as_ref()
+        self.head.anchor.as_ref()
     }
 
     /// The tags, in order.
     pub fn tags(&self) -> &[Tag] {
-        &self.tags
+        &self.head.tags
     }
 
     /// The value of the first tag of this name.
     pub fn tag(&self, name: &str) -> Option<&str> {
-        tags::first(&self.tags, name)
+        tags::first(&self.head.tags, name)
     }
 
     /// The payload.
     pub fn data(&self) -> &[u8] {
         &self.data
-    }
-}
-
-fn signed_bytes(
-    signature_type: SignatureType,
-    owner: &[u8],
-    target: Option<&Id>,
-    anchor: Option<&[u8; 32]>,
-    raw_tags: &[u8],
-    data: &[u8],
-) -> [u8; deep_hash::DEEP_HASH_BYTES] {
-    let number = signature_type.number().to_string();
-    deep_hash::list(&[
-        b"dataitem",
-        b"1",
-        number.as_bytes(),
-        owner,
-        target.map_or(&[], |id| &id[..]),
-        anchor.map_or(&[], |bytes| &bytes[..]),
-        raw_tags,
-        data,
-    ])
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, what: &'static str, needed: u64) -> Result<&'a [u8], ItemError> {
-        let end = usize::try_from(needed).ok().and_then(|needed| self.at.checked_add(needed));
-        let part = end.and_then(|end| self.bytes.get(self.at..end)).ok_or(ItemError::Truncated {
-            what,
-            at: self.at,
-            needed,
-            length: self.bytes.len(),
-        })?;
-        self.at += part.len();
-        Ok(part)
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], ItemError> {
-        let part = self.take(what, N as u64)?;
-        Ok(part.try_into().expect("take returns as many bytes as it was asked for"))
-    }
-
-    fn optional(&mut self, what: &'static str) -> Result<Option<[u8; 32]>, ItemError> {
-        let at = self.at;
-        match self.array::<1>(what)?[0] {
-            0 => Ok(None),
-            1 => self.array(what).map(Some),
-            found => Err(ItemError::Presence { what, at, found }),
-        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Signature types of ANS-104 and the check of the one that every ao unit signs with: Arweave's RSA-PSS.
+//! Signature types of ANS-104, and the check of the one that every ao unit signs with: Arweave's RSA-PSS.
 
-use aws_lc_rs::rsa::PublicKeyComponents;
-use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, RsaPssSaltLength};
+use lockstep_shaders::{cpu::rsa_pss, signature::RsaPss};
+use sha2::{Digest, Sha256};
+
+use super::VerifyError;
 
 /// Bytes of an Arweave public key (the RSA-4096 modulus, big-endian) and of its signatures.
 pub const RSA_BYTES: usize = 512;
-/// Every Arweave key has the exponent 65537.
-const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// The schemes of ANS-104, by their numbers on the wire (little-endian `u16`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,46 +70,16 @@ impl SignatureType {
     }
 }
 
-/// The outcome of a signature check that did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyError {
-    /// The signature was not made by this owner over these bytes.
-    #[error("Signature verification failed")]
-    Invalid,
-    /// This room does not check the scheme.
-    #[error("{0:?} signatures are not checked here")]
-    Unsupported(SignatureType),
-}
-
 /// Checks an RSA-PSS (SHA-256, MGF1-SHA-256) signature of any salt length, as Arweave does.
 ///
 /// `owner`: the modulus, big-endian, [`RSA_BYTES`] long; `message` is hashed here; `signature`: [`RSA_BYTES`].
 ///
-/// Signers differ in the salt (Web Crypto: 32 bytes, Node: 478, some: none). AWS-LC checks one given length in a tenth of the
-/// time arweave-rs needs, so the lengths in use are tried with it first; arweave-rs, which reads the length out of the
-/// signature, decides the rest. What arweave-rs does not check itself (that the signature is below the modulus, without which
-/// one signature has two forms and a message two ids) is checked here, before either.
-///
 /// # Errors
 /// [`VerifyError::Invalid`] for wrong lengths and impossible keys too.
 pub fn verify_rsa_pss(owner: &[u8], message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
-    const SALT_32: aws_lc_rs::signature::RsaParameters = RSA_PSS_2048_8192_SHA256;
-    const SALT_MAX: aws_lc_rs::signature::RsaParameters = SALT_32.with_pss_salt_length(RsaPssSaltLength::Max);
-    const SALT_NONE: aws_lc_rs::signature::RsaParameters = SALT_32.with_pss_salt_length(RsaPssSaltLength::Custom(0));
-
-    let possible = owner.len() == RSA_BYTES
-        && signature.len() == RSA_BYTES
-        && owner[0] & 0x80 != 0
-        && owner[RSA_BYTES - 1] & 1 == 1
-        && signature < owner;
-    if !possible {
-        return Err(VerifyError::Invalid);
-    }
-    let key = PublicKeyComponents { n: owner, e: &RSA_EXPONENT[..] };
-    if [&SALT_MAX, &SALT_32, &SALT_NONE].into_iter().any(|scheme| key.verify(scheme, message, signature).is_ok()) {
-        return Ok(());
-    }
-    arweave_rs::ArweaveSigner::verify(owner, message, signature).map_err(|_| VerifyError::Invalid)
+    let digest = Sha256::digest(message).into();
+    let item = RsaPss { modulus: owner.into(), signature: signature.into(), digest };
+    if owner.len() == RSA_BYTES && rsa_pss::is_valid(&item) { Ok(()) } else { Err(VerifyError::Invalid) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use aws_lc_rs::signature::RSA_PSS_SHA256;
 use serde::Deserialize;
 
 use super::{
-    DataItem, Draft, Id, SignatureType, TagError, address_of, from_base64url, signature::RSA_BYTES, signed_bytes, tags,
+    DataItem, Draft, Head, Id, SignatureType, TagError, address_of, deep_hash, from_base64url, signature::RSA_BYTES,
+    tags,
 };
 
 /// Why a wallet cannot be used.
@@ -106,9 +107,10 @@ impl Wallet {
         let Draft { target, anchor, tags, data } = draft;
         let raw_tags = tags::encode(&tags)?;
         let signature_type = SignatureType::Arweave;
-        let message = signed_bytes(signature_type, &self.owner, target.as_ref(), anchor.as_ref(), &raw_tags, &data);
-        let signature = self.sign_bytes(&message);
-        Ok(DataItem { signature_type, signature, owner: self.owner.clone(), target, anchor, tags, raw_tags, data })
+        let mut head =
+            Head { signature_type, signature: Vec::new(), owner: self.owner.clone(), target, anchor, tags, raw_tags };
+        head.signature = self.sign_bytes(&head.signed_bytes(&deep_hash::blob(&data)));
+        Ok(DataItem { head, data })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Error,
     module::ModuleInfo,
     schedule::{End, Entry, Position, Process, Start, Upstream},
+    verify::Signatures,
 };
 
 /// Schedulers and gateways, as far as this part of the room needs them.
@@ -25,6 +26,10 @@ pub trait Source: Send + Sync + 'static {
     fn locate<'a>(&'a self, process: &'a Process, uid: &'a str) -> BoxFuture<'a, Result<Position, Error>>;
     /// The newest scheduled entry.
     fn latest<'a>(&'a self, process: &'a Process) -> BoxFuture<'a, Result<Position, Error>>;
+    /// Signatures checked, by scheme, outcome and place.
+    fn signatures(&self) -> Signatures {
+        Signatures::default()
+    }
     /// The entries after `start` up to `end`, in order.
     fn entries(&self, process: Arc<Process>, start: Start, end: End) -> Box<dyn Entries>;
 }
@@ -36,6 +41,10 @@ pub trait Entries: Send + 'static {
 }
 
 impl Source for Upstream {
+    fn signatures(&self) -> Signatures {
+        Self::signatures(self)
+    }
+
     fn process<'a>(&'a self, pid: &'a str) -> BoxFuture<'a, Result<Arc<Process>, Error>> {
         Box::pin(Self::process(self, pid))
     }

@@ -88,7 +88,7 @@ pub(crate) fn read(body: &[u8]) -> Option<Page> {
     let page: FastPage<'_> = serde_json::from_str(text).ok()?;
     let edges = page.edges.len();
     let nodes = page.edges.into_iter().map(|edge| node(edge.node)).collect::<Option<Vec<_>>>()?;
-    Some(Page { has_next: page.page_info.has_next_page, edges, nodes, broken: None })
+    Some(Page { has_next: page.page_info.has_next_page, edges, nodes, broken: None, body: None })
 }
 
 fn node(node: FastNode<'_>) -> Option<Node> {

@@ -20,6 +20,8 @@ pub(crate) struct Page {
     pub nodes: Vec<Node>,
     /// What is wrong with the first broken element.
     pub broken: Option<Mismatch>,
+    /// The page as it came, if its signatures are going to be checked.
+    pub body: Option<Vec<u8>>,
 }
 
 /// One element of a schedule.
@@ -70,13 +72,18 @@ pub(crate) fn read_body(body: &[u8]) -> Result<Page, Mismatch> {
     }
 }
 
+/// The same, keeping the body.
+pub(crate) fn read_and_keep_body(body: &[u8]) -> Result<Page, Mismatch> {
+    read_body(body).map(|page| Page { body: Some(body.to_vec()), ..page })
+}
+
 /// Reads a page.
 pub(crate) fn read_page(page: &Value) -> Result<Page, Mismatch> {
     let root = At::root(page);
     let info = root.member("page_info");
     let has_next = info.member("has_next_page").flag()?;
     let edges = root.member("edges");
-    let mut page = Page { has_next, edges: 0, nodes: Vec::new(), broken: None };
+    let mut page = Page { has_next, edges: 0, nodes: Vec::new(), broken: None, body: None };
     for edge in edges.items()? {
         page.edges += 1;
         if page.broken.is_some() {

@@ -84,6 +84,8 @@ pub(crate) struct Pager {
     limit_max: u32,
     /// Assignment ids by (epoch, nonce), of the last page and the one before.
     seen: [HashMap<(u64, u64), String>; 2],
+    /// The page that was given last, as it came, if its signatures are going to be checked.
+    body: Option<Vec<u8>>,
     /// What ends the reading once the elements before it have been given.
     failed: Option<Error>,
     done: bool,
@@ -101,7 +103,7 @@ impl Pager {
             }
         }
         let limit_max = limit.saturating_mul(LIMIT_GROWTH_MAX);
-        Self { upstream, process, from, to, last, limit, limit_max, seen, failed: None, done: false }
+        Self { upstream, process, from, to, last, limit, limit_max, seen, body: None, failed: None, done: false }
     }
 
     /// The next elements; `None` at the end.
@@ -138,6 +140,7 @@ impl Pager {
             }
             self.upstream.index.add(&self.process.id, &new);
             if !new.is_empty() {
+                self.body = page.body;
                 // A full page may be the last whatever the scheduler says: only asking again tells.
                 self.done = !full && !page.has_next && self.failed.is_none();
                 return Ok(Some(new));
@@ -153,6 +156,11 @@ impl Pager {
                 self.limit = self.limit.saturating_mul(2).min(self.limit_max);
             }
         }
+    }
+
+    /// The page that was given last, as it came, if signatures are checked.
+    pub fn take_body(&mut self) -> Option<Vec<u8>> {
+        self.body.take()
     }
 
     async fn fetch(&self) -> Result<page::Page, Failure> {
@@ -179,6 +187,10 @@ impl Pager {
                 }
             }
             query.append_pair("limit", &self.limit.to_string());
+            if self.upstream.desk.is_open() {
+                // Without their anchors assignments cannot be verified. Schedulers that do not know this ignore it.
+                query.append_pair("show-anchor", "1");
+            }
         }
         self.upstream.ask_page(&self.process, url).await
     }

@@ -22,6 +22,7 @@ use crate::{
     gateway::Without,
     message::{self, Item, Slotting},
     tags::Tags,
+    verify::Refused,
 };
 
 /// Entries made ahead of the consumer, besides the page that is being fetched.
@@ -65,7 +66,7 @@ impl EntryStream {
             };
             let page_size = upstream.page_size;
             let pager = Pager::new(upstream.clone(), process.clone(), From::start(&start), to, page_size);
-            tasks.spawn(read_pages(pager, pages_in));
+            tasks.spawn(read_pages(upstream.clone(), pager, pages_in));
         }
         let merger = Merger::new(upstream, process, start, end, pages, entries_in.clone());
         tasks.spawn(async move {
@@ -118,10 +119,27 @@ impl EntryStream {
     }
 }
 
-async fn read_pages(mut pager: Pager, pages: mpsc::Sender<Result<Vec<Node>, Error>>) {
+/// What a page gives.
+struct Read {
+    nodes: Vec<Node>,
+    /// What must not be evaluated.
+    refused: Refused,
+}
+
+/// Reads pages, and has the signatures of each checked while the one before is evaluated.
+async fn read_pages(upstream: Arc<Inner>, mut pager: Pager, pages: mpsc::Sender<Result<Read, Error>>) {
     while let Ok(room) = pages.reserve().await {
         match pager.next_page().await {
-            Ok(Some(nodes)) => room.send(Ok(nodes)),
+            Ok(Some(nodes)) => {
+                let checked = match pager.take_body() {
+                    Some(body) => upstream.desk.check(body).await,
+                    None => Ok(Refused::default()),
+                };
+                match checked {
+                    Ok(refused) => room.send(Ok(Read { nodes, refused })),
+                    Err(error) => return room.send(Err(error)),
+                }
+            }
             Ok(None) => return,
             Err(error) => return room.send(Err(error)),
         }
@@ -169,7 +187,7 @@ struct Merger {
     upstream: Arc<Inner>,
     process: Arc<Process>,
     end: End,
-    pages: mpsc::Receiver<Result<Vec<Node>, Error>>,
+    pages: mpsc::Receiver<Result<Read, Error>>,
     entries: mpsc::Sender<Given>,
     timetable: Arc<Timetable>,
     chain: HashChain,
@@ -186,7 +204,7 @@ impl Merger {
         process: Arc<Process>,
         start: Start,
         end: End,
-        pages: mpsc::Receiver<Result<Vec<Node>, Error>>,
+        pages: mpsc::Receiver<Result<Read, Error>>,
         entries: mpsc::Sender<Given>,
     ) -> Result<Self, Stop> {
         let crons = parse_crons(&process.tags)?;
@@ -243,9 +261,10 @@ impl Merger {
 
     /// Gives the schedule and the crons between its elements. True: the end was reached, nothing comes after it.
     async fn merge_schedule(&mut self) -> Result<bool, Stop> {
-        while let Some(nodes) = self.pages.recv().await {
+        while let Some(page) = self.pages.recv().await {
             let upstream = self.upstream.clone();
-            let filled = nodes?.into_iter().map(|node| {
+            let Read { nodes, refused } = page?;
+            let filled = nodes.into_iter().map(|node| {
                 let upstream = upstream.clone();
                 async move {
                     let assigned = match node.item {
@@ -262,6 +281,13 @@ impl Merger {
                     End::Timestamp(to) if a.timestamp > *to => return Ok(false),
                     End::Message(Position { nonce: Some(nonce), .. }) if a.nonce > *nonce => return Ok(true),
                     _ => {}
+                }
+                if let Some(why) = refused.get(&a.id) {
+                    return Err(Stop::Failed(Error::Upstream(format!(
+                        "Encountered Error fetching scheduled messages from Scheduler Unit: schedule of process {}, \
+                         nonce {}: {why}",
+                        self.process.id, a.nonce
+                    ))));
                 }
                 // Before its crons: a link that does not fit says nothing true about the time either.
                 let chain = self.chain.with(node.message_id(), &a.id, a.hash_chain.as_deref())?;

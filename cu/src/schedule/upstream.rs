@@ -25,6 +25,7 @@ use crate::{
     memo::Memo,
     module::{Admission, ModuleInfo},
     shape::{At, Mismatch},
+    verify::{Desk, Signatures},
 };
 
 /// Processes remembered.
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub page_size: u32,
     /// Largest assigned item taken in, bytes.
     pub item_max: u64,
+    pub desk: Desk,
     locator: Locator,
     admission: Admission,
     allow_owners: Vec<String>,
@@ -74,6 +76,7 @@ impl Upstream {
             index: Index::default(),
             page_size: settings.page_size,
             item_max: settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes),
+            desk: Desk::new(settings.verify)?,
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
@@ -219,6 +222,11 @@ impl Upstream {
         self.0.gateway.queries.clone()
     }
 
+    /// Signatures checked, by scheme, outcome and place, for the unit's metrics.
+    pub fn signatures(&self) -> Signatures {
+        self.0.desk.signatures()
+    }
+
     /// The entries after `start` up to `end`, in order. Dropping the stream stops its work.
     ///
     /// # Panics
@@ -238,7 +246,8 @@ impl Inner {
 
     /// GET of a page of a process's schedule.
     pub async fn ask_page(&self, process: &Process, url: Url) -> Result<Page, Failure> {
-        let answer = self.http.get(url, page::read_body).await;
+        let read = if self.desk.is_open() { page::read_and_keep_body } else { page::read_body };
+        let answer = self.http.get(url, read).await;
         self.note_absence(process, &answer);
         answer
     }
@@ -258,7 +267,13 @@ impl Inner {
         let path = url.path().to_owned();
         let answer = self.http.get_json(url).await.map_err(|failure| fail(&failure))?;
         let process = Process::read(&answer, id, scheduler).map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
-        Ok((Arc::new(process.verified()?), holds))
+        let process = process.verified()?;
+        if self.desk.is_open()
+            && let Some(why) = self.desk.check(answer.to_string().into_bytes()).await?.into_values().next()
+        {
+            return Err(fail(&format!("{path}: {why}")));
+        }
+        Ok((Arc::new(process), holds))
     }
 
     pub async fn now(&self, process: &Process) -> Result<(u64, u64), Error> {

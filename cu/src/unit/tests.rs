@@ -22,6 +22,7 @@ pub(super) struct World {
 pub(super) fn settings(data_dir: &std::path::Path) -> UnitSettings {
     let url = |text: &str| text.parse::<url::Url>().unwrap();
     UnitSettings {
+        verify: crate::verify::Policy::Report,
         su_url: None,
         su_router_url: None,
         arweave_url: url("http://127.0.0.1:1"),

@@ -210,6 +210,19 @@ fn bar(what: &'static str, length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style).with_prefix(what)
 }
 
+/// Puts the shipped counter onto a network; its module's id.
+#[cfg(test)]
+pub(super) async fn publish_counter(devnet: &Devnet) -> Result<String, client::ClientError> {
+    Client::new(devnet.urls().clone())?.publish(&wallets::user(), &Workload::shipped(Shipped::Counter)).await
+}
+
+/// Tags of a process of that module.
+#[cfg(test)]
+pub(super) fn counter_tags(module: &str, devnet: &Devnet) -> Vec<lockstep_cu::item::Tag> {
+    let (scheduler, authority) = (devnet.scheduler().address(), devnet.messenger().address());
+    Workload::shipped(Shipped::Counter).process_tags(module, &scheduler, &authority)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

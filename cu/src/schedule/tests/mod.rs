@@ -250,6 +250,7 @@ impl Net {
     pub fn settings(&self) -> UnitSettings {
         let at = |path: &str| self.url.join(path).unwrap();
         UnitSettings {
+            verify: crate::verify::Policy::Report,
             su_url: Some(at("/su")),
             su_router_url: None,
             arweave_url: at("/gw"),

@@ -1,0 +1,240 @@
+//! How fast signatures are verified: `cargo bench -p lockstep-cu --bench signatures`.
+//!
+//! First, for each scheme, what the library alone does in a second of a processor, item by item (Ed25519: dalek's batches
+//! of 256), and what `lockstep verify` makes of a bundle of 10,000 items in as much time, reading and hashing included.
+//! Where `SIGNATURES_BUNDLES` names a directory the bundles are left in it, for the command itself. `-- --shares` ends
+//! there. Then the rates of batches of 1 to 65,536 items of each scheme on all cores.
+
+use std::{
+    hint::black_box,
+    num::NonZeroUsize,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::{
+    rsa::PublicKeyComponents,
+    signature::{RSA_PSS_2048_8192_SHA256, RsaParameters},
+};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use lockstep_cu::{
+    item::{Checks, DataItem, Draft, SignatureType, Tag, Wallet, bundle},
+    verify::{Cpu, Outcome, Subject, file, settle},
+};
+use lockstep_shaders::{
+    cpu,
+    signature::{Ed25519, RsaPss, Secp256k1},
+};
+use secp256k1::{
+    Message, PublicKey, SecretKey,
+    ecdsa::{RecoverableSignature, RecoveryId, Signature},
+};
+use sha3::{Digest, Keccak256};
+
+const GOLDEN: &str = include_str!("../tests/items/arbundles.json");
+/// Different items of each scheme; larger batches repeat them.
+const DIFFERENT: usize = 1024;
+/// Items of a bundle.
+const BUNDLED: usize = 10_000;
+/// Keys that the elliptic curves' items are signed with.
+const KEYS: usize = 16;
+const BATCHES: [usize; 9] = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536];
+/// As long as a raw rate is measured.
+const RAW_TIME: Duration = Duration::from_secs(2);
+static SALT_32: RsaParameters = RSA_PSS_2048_8192_SHA256;
+
+fn draft(nth: usize) -> Draft {
+    let tags = [("Data-Protocol", "ao"), ("Type", "Message"), ("Action", "Eval")];
+    Draft {
+        target: Some([7; 32]),
+        anchor: None,
+        tags: tags.into_iter().map(|(name, value)| Tag::new(name, value)).collect(),
+        data: format!("return {nth}").into_bytes(),
+    }
+}
+
+fn wallet() -> Wallet {
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN).expect("the golden file is JSON");
+    Wallet::from_jwk(&golden["jwk"].to_string()).expect("the golden key is a wallet")
+}
+
+/// An item by a signer of a curve: `sign` gets the bytes to sign.
+fn signed(kind: SignatureType, owner: &[u8], nth: usize, sign: impl Fn(&[u8]) -> Vec<u8>) -> DataItem {
+    let item = |signature| DataItem::assemble(kind, signature, owner.to_vec(), draft(nth)).expect("its parts fit");
+    let unsigned = item(vec![0; kind.signature_bytes()]);
+    item(sign(&unsigned.signed_bytes()))
+}
+
+fn ed25519(nth: usize) -> DataItem {
+    let key = SigningKey::from_bytes(&[1 + (nth % KEYS) as u8; 32]);
+    signed(SignatureType::Ed25519, key.verifying_key().as_bytes(), nth, |message| key.sign(message).to_vec())
+}
+
+fn ethereum(nth: usize) -> DataItem {
+    let key = SecretKey::from_secret_bytes([1 + (nth % KEYS) as u8; 32]).expect("small numbers are keys");
+    let owner = PublicKey::from_secret_key(&key).serialize_uncompressed();
+    signed(SignatureType::Ethereum, &owner, nth, |message| {
+        let hash = Keccak256::new().chain_update("\x19Ethereum Signed Message:\n48").chain_update(message).finalize();
+        let signature = RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(hash.into()), &key);
+        let (recovery, compact) = signature.serialize_compact();
+        [&compact[..], &[27 + recovery.to_u8()]].concat()
+    })
+}
+
+/// `count` items, made on all cores, in order.
+fn items(count: usize, make: impl Fn(usize) -> DataItem + Sync) -> Vec<DataItem> {
+    let share = count.div_ceil(cpu::cores().get());
+    thread::scope(|scope| {
+        let make = &make;
+        let threads: Vec<_> = (0..count)
+            .step_by(share)
+            .map(|from| scope.spawn(move || (from..count.min(from + share)).map(make).collect::<Vec<_>>()))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("signing does not panic")).collect()
+    })
+}
+
+fn checks(items: &[DataItem]) -> Vec<Checks> {
+    items.iter().map(|item| item.checks().expect("signers make no flaws")).collect()
+}
+
+/// Rates over batch size.
+fn batches<T: Clone>(c: &mut Criterion, name: &str, pool: &[T], verify: impl Fn(&[T], NonZeroUsize) -> Vec<bool>) {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(3));
+    for size in BATCHES {
+        let batch: Vec<T> = pool.iter().cycle().take(size).cloned().collect();
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(size), &batch, |b, batch| {
+            b.iter(|| assert!(verify(black_box(batch), cpu::cores()).into_iter().all(|valid| valid)));
+        });
+    }
+    group.finish();
+}
+
+/// Time that all threads of this process have had of a processor, s: on a machine with other work to do it says more than
+/// the clock does.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux says how long a process ran");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().expect("a number of ticks");
+    // User and system time, in hundredths (proc(5), fields 14 and 15).
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Items a second of processor time of `work`, which does `count`, on this thread.
+fn rate(count: usize, mut work: impl FnMut()) -> f64 {
+    work();
+    let (begun, used) = (Instant::now(), cpu_seconds());
+    let mut done = 0;
+    while begun.elapsed() < RAW_TIME {
+        work();
+        done += count;
+    }
+    done as f64 / (cpu_seconds() - used)
+}
+
+/// The same bundle read, hashed and verified as the command does it; the best of three: by the clock, and by a processor's
+/// time.
+fn bundle_rate(name: &str, items: &[DataItem]) -> [f64; 2] {
+    let bytes = bundle::write(items);
+    if let Some(directory) = std::env::var_os("SIGNATURES_BUNDLES") {
+        std::fs::write(std::path::Path::new(&directory).join(name), &bytes).expect("the directory can be written to");
+    }
+    let all = Cpu::all();
+    let once = || {
+        let (begun, used) = (Instant::now(), cpu_seconds());
+        let mut pieces = Vec::new();
+        let end = file::read(&mut &bytes[..], &mut |piece| {
+            pieces.push(piece);
+            true
+        });
+        end.expect("a bundle that was written can be read");
+        let subjects: Vec<Subject> =
+            file::subjects(pieces, all.0).into_iter().map(|subject| subject.expect("no bundle breaks off")).collect();
+        let verdicts = settle(&all, subjects);
+        assert!(verdicts.len() == items.len() && verdicts.iter().all(|verdict| verdict.outcome == Outcome::Valid));
+        [begun.elapsed().as_secs_f64(), cpu_seconds() - used].map(|seconds| items.len() as f64 / seconds)
+    };
+    (0..3).map(|_| once()).fold([0.0; 2], |[a, b], [c, d]| [f64::max(a, c), f64::max(b, d)])
+}
+
+fn compare(name: &str, raw: f64, items: &[DataItem]) {
+    let cores = cpu::cores();
+    let [by_clock, by_processor] = bundle_rate(name, items);
+    println!(
+        "{name:<9} library {raw:>8.0} per processor second; bundle {by_processor:>8.0}, {:.2} of it; {by_clock:>8.0}/s by the \
+         clock on {cores} cores",
+        by_processor / raw
+    );
+}
+
+fn main() {
+    let wallet = wallet();
+    let arweave = |nth| wallet.sign(draft(nth)).expect("the tags fit");
+    println!("signing 3 x {BUNDLED} items");
+    let bundles = [items(BUNDLED, arweave), items(BUNDLED, ed25519), items(BUNDLED, ethereum)];
+    let mut rsa: Vec<RsaPss> = Vec::new();
+    let mut ed: Vec<Ed25519> = Vec::new();
+    let mut secp: Vec<Secp256k1> = Vec::new();
+    for check in bundles.iter().flat_map(|items| checks(&items[..DIFFERENT])) {
+        match check {
+            Checks::RsaPss(item) => rsa.push(item),
+            Checks::Ed25519(items) => ed.extend(items),
+            Checks::Secp256k1(item) => secp.push(item),
+        }
+    }
+
+    let raw_rsa = {
+        let messages: Vec<_> = bundles[0][..DIFFERENT].iter().map(DataItem::signed_bytes).collect();
+        rate(DIFFERENT, || {
+            for (item, message) in bundles[0].iter().zip(&messages) {
+                let key = PublicKeyComponents { n: item.owner(), e: &[1u8, 0, 1][..] };
+                key.verify(&SALT_32, message, item.signature()).expect("it is valid");
+            }
+        })
+    };
+    let raw_ed = {
+        let messages: Vec<&[u8]> = ed.iter().map(|item| &*item.message).collect();
+        let signatures: Vec<_> = ed.iter().map(|item| ed25519_dalek::Signature::from_bytes(&item.signature)).collect();
+        let keys: Vec<_> = ed.iter().map(|item| VerifyingKey::from_bytes(&item.public_key).expect("a key")).collect();
+        rate(DIFFERENT, || {
+            for at in (0..DIFFERENT).step_by(256) {
+                let end = at + 256;
+                ed25519_dalek::verify_batch(&messages[at..end], &signatures[at..end], &keys[at..end]).expect("valid");
+            }
+        })
+    };
+    let recover = |item: &Secp256k1, recovery: u8| {
+        let recovery = RecoveryId::try_from(i32::from(recovery)).expect("0 or 1");
+        let signature = RecoverableSignature::from_compact(&item.signature, recovery).expect("a signature");
+        signature.recover(Message::from_digest(item.digest)).expect("a key")
+    };
+    let recoveries: Vec<u8> = bundles[2].iter().map(|item| item.signature()[64] - 27).collect();
+    let keys: Vec<_> = secp.iter().zip(&recoveries).map(|(item, recovery)| recover(item, *recovery)).collect();
+    let raw_verify = rate(DIFFERENT, || {
+        for (item, key) in secp.iter().zip(&keys) {
+            let signature = Signature::from_compact(&item.signature).expect("a signature");
+            signature.verify(Message::from_digest(item.digest), key).expect("it is valid");
+        }
+    });
+    let raw_recover = rate(DIFFERENT, || {
+        for (item, recovery) in secp.iter().zip(&recoveries) {
+            black_box(recover(item, *recovery));
+        }
+    });
+    compare("arweave", raw_rsa, &bundles[0]);
+    compare("ed25519", raw_ed, &bundles[1]);
+    compare("ethereum", raw_recover, &bundles[2]);
+    println!("(libsecp256k1 with the key given, where items need the key recovered: {raw_verify:.0}/s on one thread)");
+
+    if std::env::args().any(|argument| argument == "--shares") {
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    batches(&mut criterion, "rsa-4096-pss", &rsa, cpu::rsa_pss::verify);
+    batches(&mut criterion, "ed25519", &ed, cpu::ed25519::verify);
+    batches(&mut criterion, "secp256k1", &secp, cpu::secp256k1::verify);
+    criterion.final_summary();
+}
