@@ -1,0 +1,232 @@
+//! The machine that runs programs of field operations: the kernel `wgsl/curve.wgsl`, and its twin.
+
+use std::fmt::Write;
+
+use super::fill;
+use super::program::{Bits, Operation, Program};
+use crate::buffers::{Buffers, dispatch};
+use crate::device::{Device, Lost, OpenError};
+use crate::limbs::field::Field;
+use crate::limbs::tape::{LANES, Scratch, Tape};
+
+/// The kernel for a field as WGSL.
+pub fn wgsl(field: &Field) -> String {
+    let count = field.count;
+    let mask = field.form.mask_wgsl();
+    let rows = |f: &dyn Fn(usize) -> String| (0..count).fold(String::new(), |text, i| text + &f(i) + "\n");
+    let any = (0..count).map(|i| format!("d{i}")).collect::<Vec<_>>().join(" | ");
+    let mut text = fill(
+        include_str!("../../wgsl/curve.wgsl"),
+        &[
+            ("count", count.to_string()),
+            ("declare_d", rows(&|i| format!("var d{i} = 0u;"))),
+            ("load_table", rows(&|i| format!("d{i} = table[from_table + {i}u];"))),
+            ("load_a", rows(&|i| format!("let a{i} = registers[from_a + {i}u * lanes]{mask};"))),
+            ("load_b", rows(&|i| format!("let b{i} = registers[from_b + {i}u * lanes]{mask};"))),
+            ("copy_a", rows(&|i| format!("d{i} = a{i};"))),
+            ("freeze", field.freeze().wgsl(false)),
+            ("any_d", any),
+            ("mul", field.mul().wgsl(false)),
+            ("add", field.add().wgsl(false)),
+            ("sub", field.sub().wgsl(false)),
+            ("select", rows(&|i| format!("d{i} = select(b{i}, a{i}, choice);"))),
+            ("store_d", rows(&|i| format!("registers[to + {i}u * lanes] = d{i};"))),
+        ],
+    );
+    for (operation, name) in Operation::ALL {
+        let _ = writeln!(text, "const {name} = {}u;", operation as u32);
+    }
+    let _ = writeln!(text, "const FIRST_OF_FLAGS = {}u;", Operation::Bit as u32);
+    text
+}
+
+/// What a lane is given.
+#[derive(Clone, Debug, Default)]
+pub struct Lane {
+    /// The program's inputs, each 32 little-endian bytes of a number below [`Field::bound`].
+    pub inputs: Vec<[u8; 32]>,
+    /// The program's words.
+    pub words: Vec<u32>,
+}
+
+/// What a lane answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the program's verdict is set.
+    pub holds: bool,
+    /// The program's outputs, 32 little-endian bytes each.
+    pub outputs: Vec<[u8; 32]>,
+}
+
+fn answer(program: &Program, field: &Field, flags: u32, limb: impl Fn(usize) -> u32) -> Answer {
+    let outputs = (0..program.outputs)
+        .map(|output| {
+            let limbs = (0..field.count).map(|index| limb(output * field.count + index));
+            field.form.bytes(limbs, 32).try_into().expect("32 bytes were asked for")
+        })
+        .collect();
+    Answer { holds: flags >> program.verdict & 1 == 1, outputs }
+}
+
+/// The kernel for one field on a device. It runs any program over that field.
+#[derive(Debug)]
+pub struct CurveKernel {
+    field: Field,
+    pipeline: wgpu::ComputePipeline,
+    buffers: Buffers,
+}
+
+impl CurveKernel {
+    /// Compiles the kernel.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`] if the driver refuses it.
+    pub fn new(device: &Device, field: Field) -> Result<CurveKernel, OpenError> {
+        let pipeline = device.compile("curve", &wgsl(&field))?;
+        Ok(CurveKernel { field, pipeline, buffers: Buffers::default() })
+    }
+
+    /// Runs `program` for each lane.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device went away before all were done.
+    pub fn run(&mut self, device: &Device, program: &Program, lanes: &[Lane]) -> Result<Vec<Answer>, Lost> {
+        let Field { count, form, .. } = self.field;
+        let most = (device.found.max_binding_bytes / (4 * (program.registers * count) as u64)).min(32_768) as usize;
+        let mut answers = Vec::with_capacity(lanes.len());
+        let table: Vec<u32> = program.table.iter().flat_map(|element| form.split(element, count)).collect();
+        for chunk in lanes.chunks(most) {
+            let n = chunk.len();
+            let mut inputs = vec![0; program.inputs * count * n];
+            let mut words = vec![0; program.words * n];
+            for (lane, one) in chunk.iter().enumerate() {
+                for (input, bytes) in one.inputs.iter().enumerate() {
+                    for (limb, word) in form.cut(bytes, count).into_iter().enumerate() {
+                        inputs[(input * count + limb) * n + lane] = word;
+                    }
+                }
+                one.words.iter().enumerate().for_each(|(word, bits)| words[word * n + lane] = *bits);
+            }
+            let buffers = &mut self.buffers;
+            let params = buffers.uniform(device, "params", [n as u32, program.steps.len() as u32, 0, 0]);
+            let steps = buffers.upload(device, "program", program.steps.as_flattened());
+            let registers = buffers.storage(device, "registers", program.registers * count * n);
+            device.queue.write_buffer(&registers, 0, bytemuck::cast_slice(&inputs));
+            let words = buffers.upload(device, "words", &words);
+            let table = buffers.upload(device, "table", &table);
+            let flags = buffers.storage(device, "flags", n);
+            let bindings = [&params, &steps, &registers, &words, &table, &flags];
+            let output_words = program.outputs * count * n;
+            let first = program.first_output * count * n;
+            let reads = [(&flags, 0, n), (&registers, first, output_words)];
+            let read = dispatch(device, buffers, &self.pipeline, &bindings, (n, 64), &reads)?;
+            let (flags, outputs) = read.split_at(n);
+            for (lane, flags) in flags.iter().enumerate() {
+                answers.push(answer(program, &self.field, *flags, |limb| outputs[limb * n + lane]));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The kernel's twin for one field.
+#[derive(Debug)]
+pub struct CurveTwin {
+    field: Field,
+    mul: Tape,
+    add: Tape,
+    sub: Tape,
+    freeze: Tape,
+}
+
+type Row = [u64; LANES];
+
+impl CurveTwin {
+    /// The twin for a field.
+    pub fn new(field: Field) -> CurveTwin {
+        CurveTwin { mul: field.mul(), add: field.add(), sub: field.sub(), freeze: field.freeze(), field }
+    }
+
+    /// Runs `program` for each lane.
+    pub fn run(&self, program: &Program, lanes: &[Lane]) -> Vec<Answer> {
+        let table: Vec<_> =
+            program.table.iter().map(|element| self.field.form.split(element, self.field.count)).collect();
+        lanes.chunks(LANES).flat_map(|chunk| self.run_block(program, &table, chunk)).collect()
+    }
+
+    fn run_block(&self, program: &Program, table: &[Vec<u32>], lanes: &[Lane]) -> Vec<Answer> {
+        let Field { count, form, .. } = self.field;
+        let mut registers: Vec<Row> = vec![[0; LANES]; program.registers * count];
+        for (lane, one) in lanes.iter().enumerate() {
+            for (input, bytes) in one.inputs.iter().enumerate() {
+                for (limb, word) in form.cut(bytes, count).into_iter().enumerate() {
+                    registers[input * count + limb][lane] = word.into();
+                }
+            }
+        }
+        let mut flags = [1u32 << 31; LANES];
+        let mut scratch = Scratch::default();
+        let mut operands: Vec<Row> = Vec::with_capacity(2 * count);
+        let mut d: Vec<Row> = vec![[0; LANES]; count];
+        for [operation, target, a, b] in &program.steps {
+            let (operation, modifier) = (Operation::ALL[(operation & 0xff) as usize].0, operation >> 8);
+            let bits = |lane: usize| {
+                let words = lanes.get(lane).map_or(&[][..], |lane| &lane.words);
+                Bits::of(*b, |word| words.get(word as usize).copied().unwrap_or(0))
+            };
+            let mut compute = |tape: &Tape, d: &mut Vec<Row>, both: bool| {
+                operands.clear();
+                operands.extend_from_slice(&registers[*a as usize * count..][..count]);
+                if both {
+                    operands.extend_from_slice(&registers[*b as usize * count..][..count]);
+                }
+                d.iter_mut().zip(tape.run(&operands, &mut scratch)).for_each(|(d, row)| *d = *row);
+            };
+            let set = |flags: &mut [u32; LANES], flag: u32, value: &dyn Fn(usize, u32) -> u32| {
+                for (lane, flags) in flags.iter_mut().enumerate() {
+                    *flags = *flags & !(1 << flag) | (value(lane, *flags) & 1) << flag;
+                }
+            };
+            match operation {
+                Operation::Mul => compute(&self.mul, &mut d, true),
+                Operation::Add => compute(&self.add, &mut d, true),
+                Operation::Sub => compute(&self.sub, &mut d, true),
+                Operation::Freeze => {
+                    compute(&self.freeze, &mut d, false);
+                    set(&mut flags, b & 31, &|lane, _| u32::from(d.iter().all(|row| row[lane] == 0)));
+                    set(&mut flags, b >> 8 & 31, &|lane, _| d[0][lane] as u32);
+                }
+                Operation::Look | Operation::Table => {
+                    for lane in 0..LANES {
+                        let from = (a + modifier * bits(lane)) as usize;
+                        for (limb, d) in d.iter_mut().enumerate() {
+                            d[lane] = match operation {
+                                Operation::Look => registers[from * count + limb][lane],
+                                _ => table[from][limb].into(),
+                            };
+                        }
+                    }
+                }
+                Operation::Select => {
+                    for lane in 0..LANES {
+                        let from = if flags[lane] >> modifier & 1 == 1 { *a } else { *b } as usize;
+                        d.iter_mut().enumerate().for_each(|(limb, d)| d[lane] = registers[from * count + limb][lane]);
+                    }
+                }
+                Operation::Bit => set(&mut flags, *target, &|lane, _| bits(lane)),
+                Operation::And => set(&mut flags, *target, &|_, held| held >> a & held >> b),
+                Operation::Or => set(&mut flags, *target, &|_, held| held >> a | held >> b),
+                Operation::Xor => set(&mut flags, *target, &|_, held| held >> a ^ held >> b),
+            }
+            if (operation as u32) < Operation::Bit as u32 {
+                registers[*target as usize * count..][..count].copy_from_slice(&d);
+            }
+        }
+        (0..lanes.len())
+            .map(|lane| {
+                let outputs = &registers[program.first_output * count..];
+                answer(program, &self.field, flags[lane], |limb| outputs[limb][lane] as u32)
+            })
+            .collect()
+    }
+}
