@@ -275,7 +275,7 @@ pub fn program(rule: Rule) -> Program {
             }
         }
         let index = Bits::window(K, position, WINDOW);
-        let shared_follows = position % SHARED_WINDOW == 0;
+        let shared_follows = position.is_multiple_of(SHARED_WINDOW);
         let f = &mut formulas.builder;
         let [sum_, difference, t, z] = std::array::from_fn(|offset| f.look(multiples, offset, 4, index));
         let last = position == 0;
