@@ -5,6 +5,7 @@
 
 pub mod buffers;
 pub mod device;
+pub mod gpu;
 pub mod kernels;
 pub mod limbs;
 pub mod signature;
