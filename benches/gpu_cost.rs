@@ -106,9 +106,7 @@ fn piece(form: Form, loads: &[(&str, usize)], accumulators: usize, tape: &Tape, 
     for ((name, limbs), place) in loads.iter().zip(["y", "w"]) {
         // Two places: a product of a number and itself would cost less.
         text += &format!("let from_{name} = params.{place} * lanes + lane;\n");
-        for i in 0..*limbs {
-            text += &format!("let {name}{i} = registers[from_{name} + {i}u * lanes]{};\n", form.mask_wgsl());
-        }
+        text += &form.load_wgsl(name, *limbs, |word| format!("registers[from_{name} + {word}u * lanes]"));
     }
     for i in 0..accumulators {
         text += &format!("var t{i} = sums[{i}u * lanes + lane];\n");
@@ -118,9 +116,7 @@ fn piece(form: Form, loads: &[(&str, usize)], accumulators: usize, tape: &Tape, 
     }
     text += &format!("{{\n{}}}\n", tape.wgsl(accumulators > 0));
     text += "let to = params.z * lanes + lane;\n";
-    for i in 0..count {
-        text += &format!("registers[to + {i}u * lanes] = {outputs}{i};\n");
-    }
+    text += &form.store_wgsl(count, |i| format!("{outputs}{i}"), |word| format!("registers[to + {word}u * lanes]"));
     for i in 0..accumulators {
         text += &format!("sums[{i}u * lanes + lane] = t{i};\n");
     }
@@ -149,7 +145,7 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
         cycles += times as f64 * each;
         shown.push(format!("{times} {:?} x {each}", operations[0]));
     }
-    let bytes = program.registers * count * 4;
+    let bytes = program.registers * form.words(count) * 4;
     println!("    {name}: {} = {cycles} cycles a wave, {bytes} bytes a lane", shown.join(" + "));
     println!("      modelled {:.2} M/s", rate(cycles));
 }
@@ -229,8 +225,8 @@ impl Driver {
                 }
                 let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
                 let features = vk::PhysicalDeviceFeatures::default().shader_int64(true);
-                let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
-                    .pipeline_executable_info(true);
+                let mut executables =
+                    vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
                 let names = [wanted.as_ptr()];
                 let info = vk::DeviceCreateInfo::default()
                     .queue_create_infos(&queues)

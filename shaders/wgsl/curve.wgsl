@@ -2,9 +2,9 @@
 // runs the same program, so that control flow is the same for all; what differs between lanes are addresses.
 //
 // program: a step each, as kernels/program.rs writes it: (operation | modifier << 8, target, a, b).
-// registers: word (register * COUNT + limb) * lanes + lane.
+// registers: element after element, WORDS words each: (register * WORDS + word) * lanes + lane.
 // words: scalars and flags of each lane, word * lanes + lane, read a few bits at a time.
-// table: field elements that all lanes share, COUNT limbs each.
+// table: field elements that all lanes share, WORDS words each.
 // flags: after the program, 32 flags a lane.
 // Names in @ signs are filled in by kernels/curve.rs.
 
@@ -15,7 +15,7 @@
 @group(0) @binding(4) var<storage, read> table: array<u32>;
 @group(0) @binding(5) var<storage, read_write> flags: array<u32>;
 
-const COUNT = @count@u;
+const WORDS = @words@u;
 
 // `width` bits at `shift` of one of the lane's words, as kernels/program.rs packs them.
 fn bits_at(packed: u32, lanes: u32, lane: u32) -> u32 {
@@ -50,14 +50,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
         @declare_d@
         if (operation == TABLE) {
-            let from_table = (step.z + modifier * bits_at(step.w, lanes, lane)) * COUNT;
+            let from_table = (step.z + modifier * bits_at(step.w, lanes, lane)) * WORDS;
             @load_table@
         } else {
             var register_a = step.z;
             if (operation == LOOK) {
                 register_a += modifier * bits_at(step.w, lanes, lane);
             }
-            let from_a = register_a * COUNT * lanes + lane;
+            let from_a = register_a * WORDS * lanes + lane;
             @load_a@
             switch operation {
                 case LOOK: {
@@ -73,7 +73,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     held = (held & ~(1u << to_odd)) | (odd << to_odd);
                 }
                 default: {
-                    let from_b = step.w * COUNT * lanes + lane;
+                    let from_b = step.w * WORDS * lanes + lane;
                     @load_b@
                     switch operation {
                         case MUL: {
@@ -93,7 +93,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 }
             }
         }
-        let to = step.y * COUNT * lanes + lane;
+        let to = step.y * WORDS * lanes + lane;
         @store_d@
     }
     flags[lane] = held;

@@ -1,7 +1,7 @@
 // s^65537 mod n for one signature a lane: twin of kernels/rsa_pss.rs.
 //
-// keys: for each key the modulus n (TOTAL limbs), R^2 mod n (TOTAL limbs) and -1/n modulo a tile (LIMBS limbs).
-// work: three numbers a lane, word (number * TOTAL + limb) * lanes + lane: the power x, the digits q, the signature s.
+// keys: for each key the modulus n (TOTAL words), R^2 mod n (TOTAL words) and -1/n modulo a tile (WORDS words).
+// work: three numbers a lane, word (number * TOTAL + word) * lanes + lane: the power x, the digits q, the signature s.
 // Names in @ signs are filled in by kernels/rsa_pss.rs.
 
 @group(0) @binding(0) var<uniform> params: vec4<u32>; // lanes
@@ -9,9 +9,9 @@
 @group(0) @binding(2) var<storage, read> key_of: array<u32>;
 @group(0) @binding(3) var<storage, read_write> work: array<u32>;
 
-const LIMBS = @limbs@u;
+const WORDS = @words@u; // of a tile
 const TILES = @tiles@u;
-const TOTAL = @total@u;
+const TOTAL = TILES * WORDS;
 const PAIRS = @pairs@u; // products of tiles that the sums hold between carries
 
 @compute @workgroup_size(64)
@@ -21,9 +21,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (lane >= lanes) {
         return;
     }
-    let key = key_of[lane] * (2u * TOTAL + LIMBS);
-    for (var limb = 0u; limb < TOTAL; limb++) {
-        work[limb * lanes + lane] = keys[key + TOTAL + limb];
+    let key = key_of[lane] * (2u * TOTAL + WORDS);
+    for (var word = 0u; word < TOTAL; word++) {
+        work[word * lanes + lane] = keys[key + TOTAL + word];
     }
     // x = R^2; then x = x * s / R, sixteen times x = x * x / R, and x = x * s / R, which leaves s^65537 without R.
     for (var step = 0u; step < 18u; step++) {
@@ -42,8 +42,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     held = 0u;
                 }
                 held += 1u + doubled;
-                let a_at = (i * LIMBS) * lanes + lane;
-                let b_at = (right + (column - i) * LIMBS) * lanes + lane;
+                let a_at = (i * WORDS) * lanes + lane;
+                let b_at = (right + (column - i) * WORDS) * lanes + lane;
                 @load_a_doubled@
                 @load_b@
                 @accumulate@
@@ -54,8 +54,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     held = 0u;
                 }
                 held += 1u;
-                let a_at = (TOTAL + i * LIMBS) * lanes + lane;
-                let n_at = key + (column - i) * LIMBS;
+                let a_at = (TOTAL + i * WORDS) * lanes + lane;
+                let n_at = key + (column - i) * WORDS;
                 @load_a@
                 @load_n@
                 @accumulate@
@@ -69,10 +69,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 @load_n@
                 @accumulate_digit@
                 @carry@
-                let q_at = (TOTAL + column * LIMBS) * lanes + lane;
+                let q_at = (TOTAL + column * WORDS) * lanes + lane;
                 @store_q@
             } else {
-                let x_at = ((column - TILES) * LIMBS) * lanes + lane;
+                let x_at = ((column - TILES) * WORDS) * lanes + lane;
                 @store_x@
             }
             @shift@

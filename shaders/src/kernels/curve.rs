@@ -12,17 +12,25 @@ use crate::limbs::tape::{LANES, Scratch, Tape};
 /// The kernel for a field as WGSL.
 pub fn wgsl(field: &Field) -> String {
     let count = field.count;
-    let mask = field.form.mask_wgsl();
+    let form = field.form;
+    let storage = |buffer: &str, from: &str, stride: &str| {
+        let (buffer, from, stride) = (buffer.to_owned(), from.to_owned(), stride.to_owned());
+        move |word: usize| format!("{buffer}[{from} + {word}u{stride}]")
+    };
+    let load = |name: &str| form.load_wgsl(name, count, storage("registers", &format!("from_{name}"), " * lanes"));
     let rows = |f: &dyn Fn(usize) -> String| (0..count).fold(String::new(), |text, i| text + &f(i) + "\n");
     let any = (0..count).map(|i| format!("d{i}")).collect::<Vec<_>>().join(" | ");
     let mut text = fill(
         include_str!("../../wgsl/curve.wgsl"),
         &[
-            ("count", count.to_string()),
+            ("words", form.words(count).to_string()),
             ("declare_d", rows(&|i| format!("var d{i} = 0u;"))),
-            ("load_table", rows(&|i| format!("d{i} = table[from_table + {i}u];"))),
-            ("load_a", rows(&|i| format!("let a{i} = registers[from_a + {i}u * lanes]{mask};"))),
-            ("load_b", rows(&|i| format!("let b{i} = registers[from_b + {i}u * lanes]{mask};"))),
+            (
+                "load_table",
+                form.load_wgsl("c", count, storage("table", "from_table", "")) + &rows(&|i| format!("d{i} = c{i};")),
+            ),
+            ("load_a", load("a")),
+            ("load_b", load("b")),
             ("copy_a", rows(&|i| format!("d{i} = a{i};"))),
             ("freeze", field.freeze().wgsl(false)),
             ("any_d", any),
@@ -30,7 +38,7 @@ pub fn wgsl(field: &Field) -> String {
             ("add", field.add().wgsl(false)),
             ("sub", field.sub().wgsl(false)),
             ("select", rows(&|i| format!("d{i} = select(b{i}, a{i}, choice);"))),
-            ("store_d", rows(&|i| format!("registers[to + {i}u * lanes] = d{i};"))),
+            ("store_d", form.store_wgsl(count, |limb| format!("d{limb}"), storage("registers", "to", " * lanes"))),
         ],
     );
     for (operation, name) in Operation::ALL {
@@ -58,12 +66,9 @@ pub struct Answer {
     pub outputs: Vec<[u8; 32]>,
 }
 
-fn answer(program: &Program, field: &Field, flags: u32, limb: impl Fn(usize) -> u32) -> Answer {
+fn answer(program: &Program, field: &Field, flags: u32, output: impl Fn(usize) -> Vec<u32>) -> Answer {
     let outputs = (0..program.outputs)
-        .map(|output| {
-            let limbs = (0..field.count).map(|index| limb(output * field.count + index));
-            field.form.bytes(limbs, 32).try_into().expect("32 bytes were asked for")
-        })
+        .map(|index| field.form.bytes(output(index), 32).try_into().expect("32 bytes were asked for"))
         .collect();
     Answer { holds: flags >> program.verdict & 1 == 1, outputs }
 }
@@ -92,17 +97,18 @@ impl CurveKernel {
     /// [`Lost`] if the device went away before all were done.
     pub fn run(&mut self, device: &Device, program: &Program, lanes: &[Lane]) -> Result<Vec<Answer>, Lost> {
         let Field { count, form, .. } = self.field;
-        let most = (device.found.max_binding_bytes / (4 * (program.registers * count) as u64)).min(32_768) as usize;
+        let size = form.words(count);
+        let most = (device.found.max_binding_bytes / (4 * (program.registers * size) as u64)).min(32_768) as usize;
         let mut answers = Vec::with_capacity(lanes.len());
-        let table: Vec<u32> = program.table.iter().flat_map(|element| form.split(element, count)).collect();
+        let table: Vec<u32> = program.table.iter().flat_map(|element| form.pack(&form.split(element, count))).collect();
         for chunk in lanes.chunks(most) {
             let n = chunk.len();
-            let mut inputs = vec![0; program.inputs * count * n];
+            let mut inputs = vec![0; program.inputs * size * n];
             let mut words = vec![0; program.words * n];
             for (lane, one) in chunk.iter().enumerate() {
                 for (input, bytes) in one.inputs.iter().enumerate() {
-                    for (limb, word) in form.cut(bytes, count).into_iter().enumerate() {
-                        inputs[(input * count + limb) * n + lane] = word;
+                    for (at, word) in form.pack(&form.cut(bytes, count)).into_iter().enumerate() {
+                        inputs[(input * size + at) * n + lane] = word;
                     }
                 }
                 one.words.iter().enumerate().for_each(|(word, bits)| words[word * n + lane] = *bits);
@@ -110,19 +116,21 @@ impl CurveKernel {
             let buffers = &mut self.buffers;
             let params = buffers.uniform(device, "params", [n as u32, program.steps.len() as u32, 0, 0]);
             let steps = buffers.upload(device, "program", program.steps.as_flattened());
-            let registers = buffers.storage(device, "registers", program.registers * count * n);
+            let registers = buffers.storage(device, "registers", program.registers * size * n);
             device.queue.write_buffer(&registers, 0, bytemuck::cast_slice(&inputs));
             let words = buffers.upload(device, "words", &words);
             let table = buffers.upload(device, "table", &table);
             let flags = buffers.storage(device, "flags", n);
             let bindings = [&params, &steps, &registers, &words, &table, &flags];
-            let output_words = program.outputs * count * n;
-            let first = program.first_output * count * n;
+            let output_words = program.outputs * size * n;
+            let first = program.first_output * size * n;
             let reads = [(&flags, 0, n), (&registers, first, output_words)];
             let read = dispatch(device, buffers, &self.pipeline, &bindings, (n, 64), &reads)?;
             let (flags, outputs) = read.split_at(n);
             for (lane, flags) in flags.iter().enumerate() {
-                answers.push(answer(program, &self.field, *flags, |limb| outputs[limb * n + lane]));
+                answers.push(answer(program, &self.field, *flags, |output| {
+                    form.unpack(count, |word| outputs[(output * size + word) * n + lane]).collect()
+                }));
             }
         }
         Ok(answers)
@@ -225,7 +233,9 @@ impl CurveTwin {
         (0..lanes.len())
             .map(|lane| {
                 let outputs = &registers[program.first_output * count..];
-                answer(program, &self.field, flags[lane], |limb| outputs[limb][lane] as u32)
+                answer(program, &self.field, flags[lane], |output| {
+                    outputs[output * count..][..count].iter().map(|row| row[lane] as u32).collect()
+                })
             })
             .collect()
     }

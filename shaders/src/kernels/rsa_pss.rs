@@ -20,7 +20,14 @@ use crate::signature::RsaPss;
 pub fn wgsl(tiles: Tiles) -> String {
     let Tiles { form, limbs, count } = tiles;
     let rows = |f: &dyn Fn(usize) -> String| (0..limbs).fold(String::new(), |text, i| text + &f(i) + "\n");
-    let mask = form.mask_wgsl();
+    let work = |at: &str| {
+        let at = at.to_owned();
+        move |word: usize| format!("work[{at} + {word}u * lanes]")
+    };
+    let keys = |at: &str| {
+        let at = at.to_owned();
+        move |word: usize| format!("keys[{at} + {word}u]")
+    };
     let (sum, zero) = if form.wide { ("u64", "0lu") } else { ("u32", "0u") };
     let mut clear = String::new();
     let mut shift = String::new();
@@ -33,27 +40,29 @@ pub fn wgsl(tiles: Tiles) -> String {
     let block = |text: String| format!("{{\n{text}}}\n");
     let accumulate = block(tiles.accumulate().wgsl(true));
     let load_u = rows(&|i| format!("let u{i} = u32(t{i});"));
-    let load_inverse = rows(&|i| format!("let a{i} = keys[inverse_at + {i}u]{mask};"));
+    let load_inverse = form.load_wgsl("a", limbs, keys("inverse_at"));
     let digit = outside + &block(load_u + &load_inverse + &tiles.digit().wgsl(false));
     let rename = rows(&|i| format!("let a{i} = q{i};"));
     fill(
         include_str!("../../wgsl/rsa_pss.wgsl"),
         &[
-            ("limbs", limbs.to_string()),
+            ("words", form.words(limbs).to_string()),
             ("tiles", count.to_string()),
-            ("total", tiles.total().to_string()),
             ("pairs", tiles.pairs_between_carries().to_string()),
             ("clear", clear),
             ("carry", block(tiles.carry().wgsl(true))),
-            ("load_a_doubled", rows(&|i| format!("let a{i} = (work[a_at + {i}u * lanes]{mask}) << doubled;"))),
-            ("load_a", rows(&|i| format!("let a{i} = work[a_at + {i}u * lanes]{mask};"))),
-            ("load_b", rows(&|i| format!("let b{i} = work[b_at + {i}u * lanes]{mask};"))),
-            ("load_n", rows(&|i| format!("let b{i} = keys[n_at + {i}u]{mask};"))),
+            (
+                "load_a_doubled",
+                form.load_wgsl("c", limbs, work("a_at")) + &rows(&|i| format!("let a{i} = c{i} << doubled;")),
+            ),
+            ("load_a", form.load_wgsl("a", limbs, work("a_at"))),
+            ("load_b", form.load_wgsl("b", limbs, work("b_at"))),
+            ("load_n", form.load_wgsl("b", limbs, keys("n_at"))),
             ("digit", digit),
             ("accumulate_digit", block(rename + &accumulate)),
             ("accumulate", accumulate),
-            ("store_q", rows(&|i| format!("work[q_at + {i}u * lanes] = q{i};"))),
-            ("store_x", rows(&|i| format!("work[x_at + {i}u * lanes] = u32(t{i});"))),
+            ("store_q", form.store_wgsl(limbs, |i| format!("q{i}"), work("q_at"))),
+            ("store_x", form.store_wgsl(limbs, |i| format!("u32(t{i})"), work("x_at"))),
             ("shift", shift),
         ],
     )
@@ -63,17 +72,17 @@ pub fn wgsl(tiles: Tiles) -> String {
 #[derive(Debug)]
 struct Key {
     modulus: BigUint,
-    /// The modulus, R^2 and -1/n as limbs, as `keys` has them.
-    words: Vec<u32>,
+    /// The modulus, R^2 and -1/n.
+    limbs: Vec<u32>,
 }
 
 impl Key {
     fn new(tiles: Tiles, modulus: BigUint) -> Key {
         let square = (BigUint::from(1u8) << (2 * tiles.radix_bits())) % &modulus;
-        let mut words = tiles.form.split(&modulus, tiles.total());
-        words.extend(tiles.form.split(&square, tiles.total()));
-        words.extend(tiles.negative_inverse(&modulus));
-        Key { modulus, words }
+        let mut limbs = tiles.form.split(&modulus, tiles.total());
+        limbs.extend(tiles.form.split(&square, tiles.total()));
+        limbs.extend(tiles.negative_inverse(&modulus));
+        Key { modulus, limbs }
     }
 }
 
@@ -197,7 +206,7 @@ impl RsaKernel {
     pub fn new(device: &Device, form: Form, modulus_bytes: usize) -> Result<RsaKernel, OpenError> {
         let host = Host::new(form, modulus_bytes);
         let pipeline = device.compile("rsa_pss", &wgsl(host.tiles))?;
-        let lane_bytes = 4 * 3 * host.tiles.total() as u64;
+        let lane_bytes = 4 * 3 * form.words(host.tiles.total()) as u64;
         let lanes = (device.found.max_binding_bytes / lane_bytes).min(32_768) as usize;
         Ok(RsaKernel { host, pipeline, buffers: Buffers::default(), lanes })
     }
@@ -209,26 +218,28 @@ impl RsaKernel {
     pub fn verify(&mut self, device: &Device, items: &[RsaPss]) -> Result<Vec<bool>, Lost> {
         let prepared = self.host.prepare(items);
         let mut valid = vec![false; items.len()];
-        let total = self.host.tiles.total();
+        let (form, total) = (self.host.tiles.form, self.host.tiles.total());
+        let size = form.words(total);
         for chunk in prepared.chunks(self.lanes) {
             let lanes = chunk.len();
             let (mut keys, mut key_of, mut seen) = (Vec::new(), Vec::with_capacity(lanes), HashMap::new());
             for one in chunk {
                 let next = seen.len() as u32;
                 key_of.push(*seen.entry(Arc::as_ptr(&one.key)).or_insert_with(|| {
-                    keys.extend_from_slice(&one.key.words);
+                    keys.extend(self.host.tiles.form.pack(&one.key.limbs));
                     next
                 }));
             }
-            let mut signatures = vec![0; total * lanes];
+            let mut signatures = vec![0; size * lanes];
             for (lane, one) in chunk.iter().enumerate() {
-                one.limbs.iter().enumerate().for_each(|(limb, word)| signatures[limb * lanes + lane] = *word);
+                let words = form.pack(&one.limbs);
+                words.iter().enumerate().for_each(|(at, word)| signatures[at * lanes + lane] = *word);
             }
             let params = self.buffers.uniform(device, "params", [lanes as u32, 0, 0, 0]);
             let keys = self.buffers.upload(device, "keys", &keys);
             let key_of = self.buffers.upload(device, "key_of", &key_of);
-            let work = self.buffers.storage(device, "work", 3 * total * lanes);
-            device.queue.write_buffer(&work, 4 * (2 * total * lanes) as u64, bytemuck::cast_slice(&signatures));
+            let work = self.buffers.storage(device, "work", 3 * size * lanes);
+            device.queue.write_buffer(&work, 4 * (2 * size * lanes) as u64, bytemuck::cast_slice(&signatures));
             let bindings = [&params, &keys, &key_of, &work];
             let powers = dispatch(
                 device,
@@ -236,10 +247,10 @@ impl RsaKernel {
                 &self.pipeline,
                 &bindings,
                 (lanes, 64),
-                &[(&work, 0, total * lanes)],
+                &[(&work, 0, size * lanes)],
             )?;
             for (lane, one) in chunk.iter().enumerate() {
-                let power = (0..total).map(|limb| powers[limb * lanes + lane]);
+                let power = form.unpack(total, |word| powers[word * lanes + lane]);
                 valid[one.index] = self.host.judge(&one.key, power, &items[one.index].digest);
             }
         }
@@ -287,7 +298,7 @@ impl RsaTwin {
             chunk.iter().zip(&mut block).for_each(|(one, block)| *block = word(one).into());
             block
         };
-        let key = |at: usize| gather(&|one| one.key.words[at]);
+        let key = |at: usize| gather(&|one| one.key.limbs[at]);
         let n: Vec<_> = (0..total).map(key).collect();
         let mut x: Vec<_> = (total..2 * total).map(key).collect();
         let inverse: Vec<_> = (2 * total..2 * total + limbs).map(key).collect();

@@ -47,9 +47,68 @@ impl Form {
         bits.div_ceil(u64::from(self.bits)) as usize
     }
 
-    /// What a load of a limb ends with in WGSL.
-    pub fn mask_wgsl(self) -> String {
-        if self.masked { format!(" & {}u", self.mask()) } else { String::new() }
+    /// Limbs that lie in one word of storage. Short limbs lie in pairs, which halves what is read and written; taking them
+    /// apart costs nothing where limbs are masked anyway.
+    pub fn per_word(self) -> usize {
+        if self.masked && self.bits <= 16 { 2 } else { 1 }
+    }
+
+    /// Words that hold `count` limbs.
+    pub fn words(self, count: usize) -> usize {
+        count.div_ceil(self.per_word())
+    }
+
+    /// Limbs as they lie in storage.
+    pub fn pack(self, limbs: &[u32]) -> Vec<u32> {
+        limbs
+            .chunks(self.per_word())
+            .map(|pair| pair.iter().rev().fold(0, |word, limb| word << self.bits | limb))
+            .collect()
+    }
+
+    /// `count` limbs from where they lie in storage.
+    pub fn unpack(self, count: usize, word: impl Fn(usize) -> u32) -> impl Iterator<Item = u32> {
+        let mask = if self.per_word() == 1 { u32::MAX } else { self.mask() };
+        (0..count).map(move |limb| {
+            let (at, offset) = (limb / self.per_word(), limb % self.per_word());
+            word(at) >> (self.bits * offset as u32) & mask
+        })
+    }
+
+    /// WGSL that declares `name0..` as the limbs in the words that `word` gives the expressions of.
+    pub fn load_wgsl(self, name: &str, count: usize, word: impl Fn(usize) -> String) -> String {
+        let mask = self.mask();
+        let mut text = String::new();
+        for at in 0..self.words(count) {
+            text += &match (self.per_word(), self.masked) {
+                (1, false) => format!("let {name}{at} = {};\n", word(at)),
+                (1, true) => format!("let {name}{at} = {} & {mask}u;\n", word(at)),
+                _ => {
+                    let (low, high, shift) = (2 * at, 2 * at + 1, self.bits);
+                    let word = word(at);
+                    format!(
+                        "let {name}_{at} = {word};\nlet {name}{low} = {name}_{at} & {mask}u;\n\
+                         let {name}{high} = ({name}_{at} >> {shift}u) & {mask}u;\n"
+                    )
+                }
+            };
+        }
+        text
+    }
+
+    /// WGSL that puts the limbs that `limb` gives the expressions of into the words that `word` names.
+    pub fn store_wgsl(self, count: usize, limb: impl Fn(usize) -> String, word: impl Fn(usize) -> String) -> String {
+        let mut text = String::new();
+        for at in 0..self.words(count) {
+            let low = limb(self.per_word() * at);
+            text += &match self.per_word() {
+                2 if 2 * at + 1 < count => {
+                    format!("{} = {low} | ({} << {}u);\n", word(at), limb(2 * at + 1), self.bits)
+                }
+                _ => format!("{} = {low};\n", word(at)),
+            };
+        }
+        text
     }
 
     /// `count` limbs of a number given as little-endian bytes; bits that do not fit are left out.
