@@ -102,7 +102,7 @@ fn piece(form: Form, loads: &[(&str, usize)], accumulators: usize, tape: &Tape, 
         text += &format!("@group(0) @binding(2) var<storage, read_write> sums: array<{sum}>;\n");
     }
     text += "@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
-    text += "let lane = id.x;\nlet lanes = params.x;\n";
+    text += "let lane = id.x;\nlet lanes = params.x;\nlet modifier = params.y & 63u;\n";
     for ((name, limbs), place) in loads.iter().zip(["y", "w"]) {
         // Two places: a product of a number and itself would cost less.
         text += &format!("let from_{name} = params.{place} * lanes + lane;\n");
@@ -133,6 +133,8 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
     }
     let pieces = [
         (&[Operation::Mul][..], &both[..], field.mul()),
+        (&[Operation::Square], &both[..1], field.square()),
+        (&[Operation::Scale], &both[..1], field.scale()),
         (&[Operation::Add], &both, field.add()),
         (&[Operation::Sub], &both, field.sub()),
         (&[Operation::Freeze], &both[..1], field.freeze()),

@@ -72,6 +72,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     held = (held & ~(1u << to_zero)) | (zero << to_zero);
                     held = (held & ~(1u << to_odd)) | (odd << to_odd);
                 }
+                case SQUARE: {
+                    @square@
+                }
+                case SCALE: {
+                    @scale@
+                }
                 default: {
                     let from_b = step.w * WORDS * lanes + lane;
                     @load_b@

@@ -35,6 +35,8 @@ pub fn wgsl(field: &Field) -> String {
             ("freeze", field.freeze().wgsl(false)),
             ("any_d", any),
             ("mul", field.mul().wgsl(false)),
+            ("square", field.square().wgsl(false)),
+            ("scale", field.scale().wgsl(false)),
             ("add", field.add().wgsl(false)),
             ("sub", field.sub().wgsl(false)),
             ("select", rows(&|i| format!("d{i} = select(b{i}, a{i}, choice);"))),
@@ -142,6 +144,8 @@ impl CurveKernel {
 pub struct CurveTwin {
     field: Field,
     mul: Tape,
+    square: Tape,
+    scale: Tape,
     add: Tape,
     sub: Tape,
     freeze: Tape,
@@ -152,7 +156,15 @@ type Row = [u64; LANES];
 impl CurveTwin {
     /// The twin for a field.
     pub fn new(field: Field) -> CurveTwin {
-        CurveTwin { mul: field.mul(), add: field.add(), sub: field.sub(), freeze: field.freeze(), field }
+        CurveTwin {
+            mul: field.mul(),
+            square: field.square(),
+            scale: field.scale(),
+            add: field.add(),
+            sub: field.sub(),
+            freeze: field.freeze(),
+            field,
+        }
     }
 
     /// Runs `program` for each lane.
@@ -182,12 +194,13 @@ impl CurveTwin {
                 let words = lanes.get(lane).map_or(&[][..], |lane| &lane.words);
                 Bits::of(*b, |word| words.get(word as usize).copied().unwrap_or(0))
             };
-            let mut compute = |tape: &Tape, d: &mut Vec<Row>, both: bool| {
+            let mut compute = |tape: &Tape, d: &mut Vec<Row>, both: bool, last: &[Row]| {
                 operands.clear();
                 operands.extend_from_slice(&registers[*a as usize * count..][..count]);
                 if both {
                     operands.extend_from_slice(&registers[*b as usize * count..][..count]);
                 }
+                operands.extend_from_slice(last);
                 d.iter_mut().zip(tape.run(&operands, &mut scratch)).for_each(|(d, row)| *d = *row);
             };
             let set = |flags: &mut [u32; LANES], flag: u32, value: &dyn Fn(usize, u32) -> u32| {
@@ -196,11 +209,13 @@ impl CurveTwin {
                 }
             };
             match operation {
-                Operation::Mul => compute(&self.mul, &mut d, true),
-                Operation::Add => compute(&self.add, &mut d, true),
-                Operation::Sub => compute(&self.sub, &mut d, true),
+                Operation::Mul => compute(&self.mul, &mut d, true, &[]),
+                Operation::Square => compute(&self.square, &mut d, false, &[]),
+                Operation::Scale => compute(&self.scale, &mut d, false, &[[modifier.into(); LANES]]),
+                Operation::Add => compute(&self.add, &mut d, true, &[]),
+                Operation::Sub => compute(&self.sub, &mut d, true, &[]),
                 Operation::Freeze => {
-                    compute(&self.freeze, &mut d, false);
+                    compute(&self.freeze, &mut d, false, &[]);
                     set(&mut flags, b & 31, &|lane, _| u32::from(d.iter().all(|row| row[lane] == 0)));
                     set(&mut flags, b >> 8 & 31, &|lane, _| d[0][lane] as u32);
                 }

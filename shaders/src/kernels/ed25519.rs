@@ -128,7 +128,7 @@ impl Formulas {
     fn double(&mut self, point: Point, with_t: bool) -> Point {
         let f = &mut self.builder;
         let (a, b, zz) = (f.square(point.x), f.square(point.y), f.square(point.z));
-        let c = f.add(zz, zz);
+        let c = f.scale(zz, 2);
         let h = f.add(a, b);
         let sum = f.add(point.x, point.y);
         let square = f.square(sum);
@@ -148,7 +148,7 @@ impl Formulas {
         let c = f.mul(point.t.expect("every point that is added to has T"), addend.t);
         let d = match addend.z {
             Some(z) => f.mul(point.z, z),
-            None => f.add(point.z, point.z),
+            None => f.scale(point.z, 2),
         };
         let (e, k, g, h) = (f.sub(b, a), f.sub(d, c), f.add(d, c), f.add(b, a));
         let t = with_t.then(|| f.mul(e, h));
@@ -161,7 +161,7 @@ impl Formulas {
             sum: f.add(point.y, point.x),
             difference: f.sub(point.y, point.x),
             t: f.mul(point.t.expect("every point that becomes an addend has T"), self.two_d),
-            z: Some(f.add(point.z, point.z)),
+            z: Some(f.scale(point.z, 2)),
         }
     }
 

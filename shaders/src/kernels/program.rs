@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 use num_bigint::BigUint;
 
+use crate::limbs::field::Field;
+
 /// A field element in a program under construction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Element(usize);
@@ -74,19 +76,23 @@ pub enum Operation {
     Table = 5,
     /// target = a if the flag `modifier` is set, else b
     Select = 6,
+    /// target = a * a
+    Square = 7,
+    /// target = a * modifier
+    Scale = 8,
     /// flag target = bits b; this and those below touch flags only
-    Bit = 7,
+    Bit = 9,
     /// flag target = flag a and flag b
-    And = 8,
+    And = 10,
     /// flag target = flag a or flag b
-    Or = 9,
+    Or = 11,
     /// flag target = flag a xor flag b
-    Xor = 10,
+    Xor = 12,
 }
 
 impl Operation {
     /// In the order of their numbers.
-    pub const ALL: [(Operation, &str); 11] = [
+    pub const ALL: [(Operation, &str); 13] = [
         (Operation::Mul, "MUL"),
         (Operation::Add, "ADD"),
         (Operation::Sub, "SUB"),
@@ -94,6 +100,8 @@ impl Operation {
         (Operation::Look, "LOOK"),
         (Operation::Table, "TABLE"),
         (Operation::Select, "SELECT"),
+        (Operation::Square, "SQUARE"),
+        (Operation::Scale, "SCALE"),
         (Operation::Bit, "BIT"),
         (Operation::And, "AND"),
         (Operation::Or, "OR"),
@@ -223,7 +231,13 @@ impl Builder {
 
     /// `a * a`.
     pub fn square(&mut self, a: Element) -> Element {
-        self.mul(a, a)
+        self.step(Operation::Square, 0, Operand::Element(a), Operand::Number(0))
+    }
+
+    /// `a * factor`, for a factor of at most [`Field::LARGEST_FACTOR`].
+    pub fn scale(&mut self, a: Element, factor: u32) -> Element {
+        assert!(factor <= Field::LARGEST_FACTOR, "a small factor");
+        self.step(Operation::Scale, factor, Operand::Element(a), Operand::Number(0))
     }
 
     /// `a^(2^times)`.

@@ -84,22 +84,15 @@ fn multiples_of_base() -> &'static [BigUint] {
 
 /// The formulas, on a builder: Renes, Costello and Batina, "Complete addition formulas for prime order elliptic curves"
 /// (2016), for a = 0.
+#[derive(Default)]
 struct Formulas {
     builder: Builder,
-    /// 3 b
-    b3: Element,
 }
 
 impl Formulas {
-    fn new() -> Formulas {
-        let mut builder = Builder::default();
-        let b3 = builder.constant(3 * B);
-        Formulas { builder, b3 }
-    }
-
     /// Algorithm 7.
     fn add(&mut self, p: Point, q: Point) -> Point {
-        let (f, b3) = (&mut self.builder, self.b3);
+        let f = &mut self.builder;
         let (xx, yy, zz) = (f.mul(p.x, q.x), f.mul(p.y, q.y), f.mul(p.z, q.z));
         // u1 v2 + u2 v1 = (u1 + v1)(u2 + v2) - u1 u2 - v1 v2
         let cross = |f: &mut Builder, [u1, v1, u2, v2, uu, vv]: [Element; 6]| {
@@ -110,11 +103,10 @@ impl Formulas {
         let xy = cross(f, [p.x, p.y, q.x, q.y, xx, yy]);
         let yz = cross(f, [p.y, p.z, q.y, q.z, yy, zz]);
         let xz = cross(f, [p.x, p.z, q.x, q.z, xx, zz]);
-        let twice = f.add(xx, xx);
-        let xx3 = f.add(twice, xx);
-        let bzz = f.mul(b3, zz);
+        let xx3 = f.scale(xx, 3);
+        let bzz = f.scale(zz, 3 * B);
         let (plus, minus) = (f.add(yy, bzz), f.sub(yy, bzz));
-        let bxz = f.mul(b3, xz);
+        let bxz = f.scale(xz, 3 * B);
         let x = {
             let (left, right) = (f.mul(xy, minus), f.mul(yz, bxz));
             f.sub(left, right)
@@ -130,21 +122,16 @@ impl Formulas {
 
     /// Algorithm 9.
     fn double(&mut self, p: Point) -> Point {
-        let (f, b3) = (&mut self.builder, self.b3);
+        let f = &mut self.builder;
         let yy = f.square(p.y);
-        let two = f.add(yy, yy);
-        let four = f.add(two, two);
-        let yy8 = f.add(four, four);
         let (yz, zz, xy) = (f.mul(p.y, p.z), f.square(p.z), f.mul(p.x, p.y));
-        let bzz = f.mul(b3, zz);
-        let bzz2 = f.add(bzz, bzz);
-        let bzz3 = f.add(bzz2, bzz);
+        let (yy8, bzz, bzz3) = (f.scale(yy, 8), f.scale(zz, 3 * B), f.scale(zz, 9 * B));
         let (plus, minus) = (f.add(yy, bzz), f.sub(yy, bzz3));
         let z = f.mul(yz, yy8);
         let (left, right) = (f.mul(bzz, yy8), f.mul(minus, plus));
         let y = f.add(left, right);
         let half = f.mul(minus, xy);
-        Point { x: f.add(half, half), y, z }
+        Point { x: f.scale(half, 2), y, z }
     }
 
     /// The multiples 0 to 15 of the point (x, y), three elements each.
@@ -242,7 +229,7 @@ impl Formulas {
 /// Verifies by key. Inputs: x and y of the key, and the two numbers below the prime that are r modulo the order (twice
 /// the same where there is one).
 pub fn verify_program() -> Program {
-    let mut formulas = Formulas::new();
+    let mut formulas = Formulas::default();
     let [x, y, r, other_r] = std::array::from_fn(|_| formulas.builder.input());
     let right = formulas.right_side(x);
     let left = formulas.builder.square(y);
@@ -260,7 +247,7 @@ pub fn verify_program() -> Program {
 
 /// Recovers the key. Input: x of the point that r is of. Outputs: x and y of the key.
 pub fn recover_program() -> Program {
-    let mut formulas = Formulas::new();
+    let mut formulas = Formulas::default();
     let x = formulas.builder.input();
     let parity = formulas.builder.bit(PARITY, 0);
     let right = formulas.right_side(x);

@@ -196,6 +196,45 @@ impl Field {
         tape
     }
 
+    /// `d = a * a`, with each product of two unlike limbs made once.
+    pub fn square(&self) -> Tape {
+        let mut tape = Tape::new(self.form.wide);
+        let a = self.element(&mut tape, "a");
+        let zero = tape.constant(0);
+        let mut columns = vec![zero; 2 * self.count - 1];
+        for i in 0..self.count {
+            for j in 0..i {
+                let product = tape.mul(a.columns[i], a.columns[j]);
+                columns[i + j] = tape.add(columns[i + j], product);
+            }
+        }
+        for (at, column) in columns.iter_mut().enumerate() {
+            *column = tape.add(*column, *column);
+            if at % 2 == 0 {
+                let product = tape.mul(a.columns[at / 2], a.columns[at / 2]);
+                *column = tape.add(*column, product);
+            }
+        }
+        let below = &self.bound * &self.bound;
+        let product = self.reduce(&mut tape, Number { columns, below });
+        self.finish(&mut tape, product);
+        tape
+    }
+
+    /// `d = a * modifier`, where the variable `modifier` is at most [`Field::LARGEST_FACTOR`].
+    pub fn scale(&self) -> Tape {
+        let mut tape = Tape::new(self.form.wide);
+        let a = self.element(&mut tape, "a");
+        let factor = tape.input("modifier", Field::LARGEST_FACTOR.into());
+        let columns = a.columns.iter().map(|limb| tape.mul(*limb, factor)).collect();
+        let product = self.reduce_sum(&mut tape, Number { columns, below: &self.bound * Field::LARGEST_FACTOR });
+        self.finish(&mut tape, product);
+        tape
+    }
+
+    /// What [`Field::scale`] multiplies by at most: enough for the curves' small constants.
+    pub const LARGEST_FACTOR: u32 = 63;
+
     /// `d = a + b`.
     pub fn add(&self) -> Tape {
         let mut tape = Tape::new(self.form.wide);
@@ -351,6 +390,19 @@ mod tests {
                         assert!(result[lane] < field.bound);
                         assert_eq!(&result[lane] % p, expected, "{:?} {a} {b}", field.form);
                     }
+                }
+                let squares = run(&field, &field.square(), std::slice::from_ref(&a));
+                assert!(
+                    (0..LANES).all(|lane| squares[lane] < field.bound && &squares[lane] % p == &a[lane] * &a[lane] % p)
+                );
+                let factor = random.below(u64::from(Field::LARGEST_FACTOR) + 1);
+                let mut inputs = operands(&field, std::slice::from_ref(&a));
+                inputs.push([factor; LANES]);
+                let mut scratch = Scratch::default();
+                let limbs: Vec<_> = field.scale().run(&inputs, &mut scratch).copied().collect();
+                for (lane, a) in a.iter().enumerate() {
+                    let scaled = field.form.join(limbs.iter().map(|limb| limb[lane]));
+                    assert!(scaled < field.bound && &scaled % p == a * factor % p);
                 }
                 let frozen = run(&field, &field.freeze(), std::slice::from_ref(&a));
                 assert!((0..LANES).all(|lane| frozen[lane] == &a[lane] % p));
