@@ -47,7 +47,7 @@ fn main() -> ExitCode {
                 Field::curve25519(form),
                 vec![
                     ("Ed25519, cofactorless", ed25519::program(ed25519::Rule::Cofactorless)),
-                    ("Ed25519, cofactored", ed25519::program(ed25519::Rule::Cofactored)),
+                    ("Ed25519, the network's rule", ed25519::program(ed25519::Rule::Network)),
                 ],
             ),
             (

@@ -44,6 +44,9 @@ pub trait Scheme: sealed::Sealed + Send + Sync + Sized + 'static {
     /// Its name.
     const NAME: &'static str;
 
+    /// A signature that costs what a valid one costs: for measuring.
+    fn sample() -> Self;
+
     #[doc(hidden)]
     fn run(kernels: &mut Kernels, items: &[Self]) -> Result<Vec<bool>, Lost>;
 }
@@ -63,6 +66,10 @@ pub struct Kernels {
 impl Scheme for RsaPss {
     const NAME: &'static str = "rsa_pss";
 
+    fn sample() -> RsaPss {
+        RsaPss { modulus: [0xff; 512].into(), signature: [0x55; 512].into(), digest: [1; 32] }
+    }
+
     fn run(kernels: &mut Kernels, items: &[RsaPss]) -> Result<Vec<bool>, Lost> {
         let long: Vec<bool> = items.iter().map(|item| item.modulus.len() > 256).collect();
         if long.iter().all(|long| *long) {
@@ -81,6 +88,23 @@ impl Scheme for RsaPss {
 impl Scheme for Ed25519 {
     const NAME: &'static str = "ed25519";
 
+    fn sample() -> Ed25519 {
+        // The first test vector of RFC 8032, section 7.1: an empty message.
+        Ed25519 {
+            public_key: [
+                0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e,
+                0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+            ],
+            signature: [
+                0xe5, 0x56, 0x43, 0x00, 0xc3, 0x60, 0xac, 0x72, 0x90, 0x86, 0xe2, 0xcc, 0x80, 0x6e, 0x82, 0x8a, 0x84,
+                0x87, 0x7f, 0x1e, 0xb8, 0xe5, 0xd9, 0x74, 0xd8, 0x73, 0xe0, 0x65, 0x22, 0x49, 0x01, 0x55, 0x5f, 0xb8,
+                0x82, 0x15, 0x90, 0xa3, 0x3b, 0xac, 0xc6, 0x1e, 0x39, 0x70, 0x1c, 0xf9, 0xb4, 0x6b, 0xd2, 0x5b, 0xf5,
+                0xf0, 0x59, 0x5b, 0xbe, 0x24, 0x65, 0x51, 0x41, 0x43, 0x8e, 0x7a, 0x10, 0x0b,
+            ],
+            message: [].into(),
+        }
+    }
+
     fn run(kernels: &mut Kernels, items: &[Ed25519]) -> Result<Vec<bool>, Lost> {
         kernels.ed25519.verify(&kernels.device, items)
     }
@@ -88,6 +112,14 @@ impl Scheme for Ed25519 {
 
 impl Scheme for Secp256k1 {
     const NAME: &'static str = "secp256k1";
+
+    fn sample() -> Secp256k1 {
+        // r = 1 is the x of a point, so that all is computed before the address turns out to be another.
+        let mut signature = [1; 64];
+        signature[..31].fill(0);
+        let address = [0; 20];
+        Secp256k1 { digest: [1; 32], signature, signer: Signer::Address { recovery: 0, address } }
+    }
 
     fn run(kernels: &mut Kernels, items: &[Secp256k1]) -> Result<Vec<bool>, Lost> {
         kernels.secp256k1.verify(&kernels.device, items)
@@ -121,7 +153,7 @@ impl Kernels {
 /// The form in which this adapter is done first with a batch of secp256k1 signatures.
 fn fastest_form(device: &Device) -> Result<Form, OpenError> {
     let usable = Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide);
-    let items = vec![sample(); if device.found.software { 64 } else { 8192 }];
+    let items = vec![Secp256k1::sample(); if device.found.software { 64 } else { 8192 }];
     let mut fastest = (Duration::MAX, Form::THIN);
     for form in usable {
         let mut kernel = Secp256k1Kernel::new(device, form)?;
@@ -142,12 +174,6 @@ impl MinByTime for (Duration, Form) {
     fn min_by_time(self, other: Self) -> Self {
         if other.0 < self.0 { other } else { self }
     }
-}
-
-/// A signature that passes the host's checks; whether it is valid does not matter for its cost.
-fn sample() -> Secp256k1 {
-    let address = [0; 20];
-    Secp256k1 { digest: [1; 32], signature: [1; 64], signer: Signer::Address { recovery: 0, address } }
 }
 
 type Job = Box<dyn FnOnce(Result<&mut Kernels, Lost>) -> Result<(), Lost> + Send>;
@@ -322,13 +348,13 @@ mod tests {
         let Some(gpu) = gpu(None) else { return };
         println!("fastest on {}: {:?}", gpu.found().name, gpu.form());
         assert!(gpu.found().int64 || !gpu.form().wide);
-        assert_eq!(gpu.verify::<Secp256k1>(vec![sample(); 3].into()), Ok(vec![false; 3]));
+        assert_eq!(gpu.verify::<Secp256k1>(vec![Secp256k1::sample(); 3].into()), Ok(vec![false; 3]));
     }
 
     #[test]
     fn a_device_destroyed_under_way_loses_no_answer_and_is_opened_again() {
         let Some(gpu) = gpu(Some(Form::THIN)) else { return };
-        let items: Arc<[Secp256k1]> = vec![sample(); 256].into();
+        let items: Arc<[Secp256k1]> = vec![Secp256k1::sample(); 256].into();
         assert_eq!(gpu.verify(items.clone()), Ok(vec![false; 256]));
         let (sender, answers) = mpsc::channel();
         for _ in 0..8 {

@@ -3,6 +3,7 @@
 //! This room knows nothing of WebAssembly, ao or HTTP.
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod buffers;
 pub mod device;
 pub mod gpu;

@@ -16,15 +16,39 @@ use crate::limbs::Form;
 use crate::limbs::field::Field;
 use crate::signature::Ed25519;
 
-/// What makes a signature valid. Both rules want S below the group's order, and take any encoding of A that decompresses:
+/// What makes a signature valid. All rules want S below the group's order, and take any encoding of A that decompresses:
 /// y at or above the prime, x zero with its sign set, points of small order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// The encoding of \[S\]B - \[k\]A is R, byte for byte: what ref10, OpenSSL and ed25519-dalek's `verify` do.
+    /// As [`Rule::Zip215`], but where x is zero in A or R, its sign is cleared before hashing: what `@noble/ed25519` 1.6
+    /// does, which verifies for the network's own tools.
     #[default]
+    Network,
+    /// \[8\](\[S\]B - \[k\]A - R) is the neutral element, and R is taken as A is (ZIP 215).
+    Zip215,
+    /// The encoding of \[S\]B - \[k\]A is R, byte for byte: what ref10, OpenSSL and ed25519-dalek's `verify` do.
     Cofactorless,
-    /// \[8\](\[S\]B - \[k\]A - R) is the neutral element, and R is taken as A is: ZIP 215, which is what `@noble/ed25519` does.
-    Cofactored,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Rule; 3] = [Rule::Network, Rule::Zip215, Rule::Cofactorless];
+
+    /// An encoded point as this rule hashes it.
+    fn hashed(self, mut encoding: [u8; 32]) -> [u8; 32] {
+        let low = [encoding[0], encoding[31] & 0x7f];
+        let between = |byte: u8| encoding[1..31].iter().all(|other| *other == byte);
+        // x is zero where y is 1 or -1: the numbers 1, p - 1 and p + 1 of 255 bits.
+        let x_is_zero = match low {
+            [1, 0] => between(0),
+            [0xec | 0xee, 0x7f] => between(0xff),
+            _ => false,
+        };
+        if self == Rule::Network && x_is_zero {
+            encoding[31] &= 0x7f;
+        }
+        encoding
+    }
 }
 
 // A lane's inputs are y of A and y of R; its words:
@@ -298,7 +322,7 @@ pub fn program(rule: Rule) -> Program {
             let same_y = f.equal(y, y_of_r);
             f.and(same_sign, same_y)
         }
-        Rule::Cofactored => {
+        Rule::Zip215 | Rule::Network => {
             let (minus_r, r_exists) = formulas.decompress(y_of_r, sign_of_r, false);
             let addend = formulas.addend(minus_r);
             let mut rest = formulas.add(sum, &addend, false);
@@ -330,7 +354,11 @@ fn prepare(rule: Rule, item: &Ed25519) -> Option<Lane> {
     let (r, s) = item.signature.split_at(32);
     let (r, s): ([u8; 32], [u8; 32]) = (r.try_into().ok()?, s.try_into().ok()?);
     let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s))?;
-    let hash = Sha512::new().chain_update(r).chain_update(item.public_key).chain_update(&item.message).finalize();
+    let hash = Sha512::new()
+        .chain_update(rule.hashed(r))
+        .chain_update(rule.hashed(item.public_key))
+        .chain_update(&item.message)
+        .finalize();
     let k = Scalar::from_bytes_mod_order_wide(&hash.into());
     let (mut y_of_a, mut y_of_r) = (item.public_key, r);
     let signs = u32::from(y_of_a[31] >> 7) | u32::from(y_of_r[31] >> 7) << 1;
@@ -426,11 +454,23 @@ mod tests {
         })
     }
 
-    /// ZIP 215, on curve25519-dalek's points.
-    fn cofactored(item: &Ed25519) -> bool {
+    /// The cofactored rules, on curve25519-dalek's points.
+    fn cofactored(rule: Rule, item: &Ed25519) -> bool {
         let (r, s) = item.signature.split_at(32);
-        let hash = Sha512::new().chain_update(r).chain_update(item.public_key).chain_update(&item.message).finalize();
-        let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+        let hashed = |bytes: &[u8]| -> [u8; 32] {
+            let bytes = bytes.try_into().unwrap();
+            match CompressedEdwardsY(bytes).decompress() {
+                // x is zero in the neutral element and the point of order two.
+                Some(point) if rule == Rule::Network && (point + point).is_identity() => {
+                    let mut cleared = bytes;
+                    cleared[31] &= 0x7f;
+                    cleared
+                }
+                _ => bytes,
+            }
+        };
+        let hash = [&hashed(r)[..], &hashed(&item.public_key), &item.message].concat();
+        let k = Scalar::from_bytes_mod_order_wide(&Sha512::digest(hash).into());
         let point = |bytes: &[u8]| CompressedEdwardsY(bytes.try_into().unwrap()).decompress();
         let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().unwrap()));
         let (Some(s), Some(a), Some(r)) = (s, point(&item.public_key), point(r)) else { return false };
@@ -510,12 +550,12 @@ mod tests {
     fn check(name: &str, rule: Rule, count: usize, verify: impl FnOnce(&[Ed25519]) -> Vec<bool>) {
         let oracle = |item: &Ed25519| match rule {
             Rule::Cofactorless => by_dalek(item),
-            Rule::Cofactored => cofactored(item),
+            Rule::Zip215 | Rule::Network => cofactored(rule, item),
         };
         let mut items = wycheproof();
-        if rule == Rule::Cofactored {
-            // The vectors want canonical encodings, which ZIP 215 does not.
-            items.iter_mut().for_each(|(item, valid)| *valid = cofactored(item));
+        if rule != Rule::Cofactorless {
+            // The vectors want canonical encodings, which the cofactored rules do not.
+            items.iter_mut().for_each(|(item, valid)| *valid = cofactored(rule, item));
         }
         items.extend(small_order().into_iter().chain(mutated(count)).map(|item| {
             let valid = oracle(&item);
@@ -533,8 +573,8 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_agrees_with_wycheproof_and_with_dalek_by_both_rules() {
-        for rule in [Rule::Cofactorless, Rule::Cofactored] {
+    fn the_twin_agrees_with_wycheproof_and_with_dalek_by_every_rule() {
+        for rule in Rule::ALL {
             for form in [Form::THIN, Form::WIDE] {
                 let twin = Ed25519Twin::new(form, rule);
                 check(&format!("twin {rule:?} {form:?}"), rule, cases(64), |items| twin.verify(items));
@@ -543,9 +583,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_agrees_with_wycheproof_and_with_dalek_by_both_rules() {
+    fn the_kernel_agrees_with_wycheproof_and_with_dalek_by_every_rule() {
         let Some(device) = device() else { return };
-        for rule in [Rule::Cofactorless, Rule::Cofactored] {
+        for rule in Rule::ALL {
             for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
                 let mut kernel = Ed25519Kernel::new(&device, form, rule).unwrap();
                 assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));

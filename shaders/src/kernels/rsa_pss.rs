@@ -115,16 +115,14 @@ impl Host {
         self.tiles
     }
 
-    /// The key, unless the modulus is none: its length is that of its encoding, it has at least 2048 bits and is odd.
+    /// The key, unless the modulus is none: it is odd and has exactly 2048 or 4096 bits.
     fn key(&mut self, modulus: &[u8]) -> Option<Arc<Key>> {
         if let Some(key) = self.keys.get(modulus) {
             return key.clone();
         }
         let number = BigUint::from_bytes_be(modulus);
-        let fits = modulus.len() == self.modulus_bytes
-            && modulus.first().is_some_and(|byte| *byte != 0)
-            && number.bits() >= 2048
-            && number.bit(0);
+        let fits =
+            modulus.len() == self.modulus_bytes && number.bits() == 8 * self.modulus_bytes as u64 && number.bit(0);
         let key = fits.then(|| Arc::new(Key::new(self.tiles, number)));
         if self.keys.len() >= KEYS_KEPT {
             self.keys.clear();
@@ -408,8 +406,9 @@ mod tests {
                     _ => {}
                 }
                 let key = PublicKeyComponents { n: &item.modulus[..], e: &[1, 0, 1][..] };
-                // aws-lc takes an even modulus for none as well.
-                let valid = key.verify(&signature::RSA_PSS_2048_8192_SHA256, &message, &item.signature).is_ok();
+                // aws-lc takes an even modulus for none as well, but not one whose highest bit is missing.
+                let valid = item.modulus[0] >= 0x80
+                    && key.verify(&signature::RSA_PSS_2048_8192_SHA256, &message, &item.signature).is_ok();
                 (item, valid)
             })
             .collect()
