@@ -207,7 +207,7 @@ impl Device {
 
     fn open_adapter(adapter: &wgpu::Adapter) -> Result<Device, OpenError> {
         let found = Arc::new(Found::of(adapter));
-        let wanted = wgpu::Features::SHADER_INT64 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let wanted = wgpu::Features::SHADER_INT64;
         let (has, limits) = (adapter.features(), adapter.limits());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("lockstep"),

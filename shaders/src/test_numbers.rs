@@ -3,6 +3,8 @@
 use num_bigint::BigUint;
 use sha2::{Digest, Sha256};
 
+use crate::limbs::Form;
+
 /// SHA-256 in counter mode: the same numbers in every run.
 pub struct Random {
     seed: u64,
@@ -37,6 +39,14 @@ impl Random {
 /// How many random cases a test tries: `LOCKSTEP_SIGNATURES` if set, else `default`.
 pub fn cases(default: usize) -> usize {
     std::env::var("LOCKSTEP_SIGNATURES").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The forms that kernels are tested in on an adapter: all that it can run, or, where `LOCKSTEP_SIGNATURES` asks for many
+/// cases, the two that adapters choose.
+pub fn forms(device: &crate::device::Device) -> Vec<Form> {
+    let many = std::env::var_os("LOCKSTEP_SIGNATURES").is_some();
+    let wanted = if many { &[Form::THIN, Form::WIDEST][..] } else { &Form::ALL };
+    wanted.iter().copied().filter(|form| device.found.int64 || !form.wide).collect()
 }
 
 /// The adapter that tests run on: the one named by `LOCKSTEP_GPU`, else the best, programs on the CPU included. Without

