@@ -72,6 +72,16 @@ fn rate(cycles: f64) -> f64 {
     SIMDS * CLOCK_HZ / cycles * LANES / 1e6
 }
 
+/// What a lane reads and writes of storage, were none of it in a register or cache.
+fn print_rate(cycles: f64, bytes: usize) {
+    let terabytes = rate(cycles) * bytes as f64 / 1e6;
+    println!(
+        "      modelled {:.2} M/s; {} KB a signature, {terabytes:.1} TB/s at that rate",
+        rate(cycles),
+        bytes / 1000
+    );
+}
+
 fn print_kernel(name: &str, statistics: &[(String, f64)]) {
     let of = |wanted: &str| {
         statistics.iter().find(|(name, _)| name == wanted).map_or("?".into(), |(_, value)| value.to_string())
@@ -149,7 +159,15 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
     }
     let bytes = program.registers * form.words(count) * 4;
     println!("    {name}: {} = {cycles} cycles a wave, {bytes} bytes a lane", shown.join(" + "));
-    println!("      modelled {:.2} M/s", rate(cycles));
+    // Operands and result.
+    let moved = |operation: &Operation| match operation {
+        Operation::Mul | Operation::Add | Operation::Sub | Operation::Select => 3,
+        Operation::Square | Operation::Scale | Operation::Freeze | Operation::Look | Operation::Table => 2,
+        _ => 0,
+    };
+    let elements: usize =
+        Operation::ALL.iter().map(|(operation, _)| moved(operation) * program.steps_of(*operation)).sum();
+    print_rate(cycles, elements * form.words(count) * 4);
 }
 
 fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
@@ -194,7 +212,7 @@ fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
     println!(
         "    RSA-{bits}: {sums} tile products x {sum} + {carries} carries x {carry} + {digits} digits x {digit} = {cycles} cycles a wave"
     );
-    println!("      modelled {:.3} M/s", rate(cycles));
+    print_rate(cycles, sums as usize * 2 * form.words(limbs) * 4);
 }
 
 /// A Vulkan device to compile for.

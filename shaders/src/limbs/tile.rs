@@ -26,8 +26,9 @@ impl Tiles {
     /// that products of numbers below twice the modulus are below twice the modulus (Walter, "Montgomery exponentiation
     /// needs no final subtractions", 1999).
     pub fn new(form: Form, bits: u64) -> Tiles {
-        // Eight limbs of each factor and sixteen sums fit the registers of a lane at full occupancy.
-        let limbs = 8;
+        // As large as leaves a lane's registers at good occupancy: a larger tile reads less of storage for each product.
+        // `benches/gpu_cost.rs` shows what other sizes cost.
+        let limbs = if form.wide { 8 } else { 16 };
         Tiles { form, limbs, count: form.limbs(bits + 2).div_ceil(limbs) }
     }
 
