@@ -98,6 +98,13 @@ pub struct Found {
 }
 
 impl Found {
+    /// How many lanes one dispatch may have, if each takes `lane_bytes` of a storage binding: enough to fill the largest
+    /// adapter several times over, few enough that no system takes it for hung.
+    pub(crate) fn lanes(&self, lane_bytes: usize) -> usize {
+        let most = if self.software { 1024 } else { 32_768 };
+        most.min(usize::try_from(self.max_binding_bytes).unwrap_or(usize::MAX) / lane_bytes).max(1)
+    }
+
     fn of(adapter: &wgpu::Adapter) -> Found {
         let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
         Found {
@@ -314,5 +321,32 @@ impl Device {
         read.unmap();
         self.check()?;
         Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_numbers::device;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_none_is_an_error_and_the_device_stays() {
+        let Some(device) = device() else { return };
+        for wgsl in ["not a kernel", "@compute @workgroup_size(64) fn other() {}"] {
+            let error = device.compile("broken", wgsl).unwrap_err();
+            assert!(matches!(&error, OpenError::Kernel { kernel, .. } if kernel == "broken"), "{error}");
+        }
+        assert!(!device.is_lost());
+        device.compile("empty", "@compute @workgroup_size(64) fn main() {}").unwrap();
+    }
+
+    #[test]
+    fn a_choice_is_read_from_its_text() {
+        let read = |text: &str| text.parse::<Choice>();
+        assert_eq!(read("auto"), Ok(Choice::Auto));
+        assert_eq!(read("off"), Ok(Choice::Off));
+        assert_eq!(read("required"), Ok(Choice::Required));
+        assert_eq!(read("Radeon"), Ok(Choice::Named("Radeon".into())));
     }
 }

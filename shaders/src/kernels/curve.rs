@@ -100,7 +100,7 @@ impl CurveKernel {
     pub fn run(&mut self, device: &Device, program: &Program, lanes: &[Lane]) -> Result<Vec<Answer>, Lost> {
         let Field { count, form, .. } = self.field;
         let size = form.words(count);
-        let most = (device.found.max_binding_bytes / (4 * (program.registers * size) as u64)).min(32_768) as usize;
+        let most = device.found.lanes(4 * program.registers * size);
         let mut answers = Vec::with_capacity(lanes.len());
         let table: Vec<u32> = program.table.iter().flat_map(|element| form.pack(&form.split(element, count))).collect();
         for chunk in lanes.chunks(most) {
@@ -253,5 +253,103 @@ impl CurveTwin {
                 })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigUint;
+
+    use super::super::program::Builder;
+    use super::*;
+    use crate::limbs::Form;
+    use crate::test_numbers::{Random, device};
+
+    /// A program of random steps over four inputs, and what num-bigint says of its four outputs.
+    fn random_program(random: &mut Random, field: &Field, lanes: usize) -> (Program, Vec<Lane>, Vec<Vec<[u8; 32]>>) {
+        let p = &field.modulus;
+        let mut builder = Builder::default();
+        let mut given: Vec<Lane> =
+            (0..lanes).map(|_| Lane { inputs: vec![], words: vec![random.below(1 << 32) as u32] }).collect();
+        let mut values: Vec<_> = (0..4)
+            .map(|_| {
+                let numbers: Vec<_> = (0..lanes)
+                    .map(|lane| {
+                        let mut bytes = random.bytes::<32>();
+                        if field.modulus.bits() == 255 {
+                            bytes[31] &= 0x7f;
+                        }
+                        given[lane].inputs.push(bytes);
+                        BigUint::from_bytes_le(&bytes)
+                    })
+                    .collect();
+                (builder.input(), numbers)
+            })
+            .collect();
+        for _ in 0..300 {
+            let recent = values.len().saturating_sub(12);
+            let mut pick = || recent + random.below((values.len() - recent) as u64) as usize;
+            let ((a, x), (b, y)) = (values[pick()].clone(), values[pick()].clone());
+            let each = |f: &dyn Fn(usize) -> BigUint| (0..lanes).map(|lane| f(lane) % p).collect::<Vec<_>>();
+            let (operation, detail) = (random.below(7), random.below(32) as u32);
+            values.push(match operation {
+                0 => (builder.mul(a, b), each(&|lane| &x[lane] * &y[lane])),
+                1 => (builder.add(a, b), each(&|lane| &x[lane] + &y[lane])),
+                2 => (builder.sub(a, b), each(&|lane| &x[lane] + p * 2u8 - &y[lane])),
+                3 => (builder.square(a), each(&|lane| &x[lane] * &x[lane])),
+                4 => (builder.scale(a, detail), each(&|lane| &x[lane] * detail)),
+                5 => (builder.freeze(a), each(&|lane| x[lane].clone())),
+                _ if builder.flags_left() > 1 => {
+                    let flag = builder.bit(0, detail);
+                    let set = |lane: usize| given[lane].words[0] >> detail & 1 == 1;
+                    (
+                        builder.select(flag, a, b),
+                        each(&|lane| if set(lane) { x[lane].clone() } else { y[lane].clone() }),
+                    )
+                }
+                _ => (builder.constant_copy(detail), each(&|_| detail.into())),
+            });
+        }
+        let outputs: Vec<_> = values.split_off(values.len() - 4);
+        let frozen = outputs.iter().map(|(element, _)| builder.freeze(*element)).collect();
+        let expected = (0..lanes)
+            .map(|lane| {
+                outputs
+                    .iter()
+                    .map(|(_, numbers)| {
+                        let mut bytes = (&numbers[lane] % p).to_bytes_le();
+                        bytes.resize(32, 0);
+                        bytes.try_into().unwrap()
+                    })
+                    .collect()
+            })
+            .collect();
+        let verdict = builder.bit(0, 0);
+        (builder.finish(verdict, frozen, 1), given, expected)
+    }
+
+    #[test]
+    fn random_programs_mean_the_same_to_the_kernel_to_the_twin_and_to_num_bigint() {
+        let device = device();
+        let mut random = Random::new(7);
+        for form in Form::ALL {
+            for field in [Field::curve25519(form), Field::secp256k1(form)] {
+                let twin = CurveTwin::new(field.clone());
+                let on_device = device.as_ref().filter(|device| device.found.int64 || !form.wide);
+                let mut kernel = on_device.map(|device| (device, CurveKernel::new(device, field.clone()).unwrap()));
+                for lanes in [1, 63, 70] {
+                    let (program, given, expected) = random_program(&mut random, &field, lanes);
+                    let expected: Vec<_> = expected
+                        .into_iter()
+                        .zip(&given)
+                        .map(|(outputs, lane)| Answer { holds: lane.words[0] & 1 == 1, outputs })
+                        .collect();
+                    assert_eq!(twin.run(&program, &given), expected, "twin, {form:?}");
+                    if let Some((device, kernel)) = &mut kernel {
+                        assert_eq!(kernel.run(device, &program, &given), Ok(expected), "kernel, {form:?}");
+                    }
+                }
+            }
+        }
     }
 }

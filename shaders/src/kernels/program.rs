@@ -186,6 +186,11 @@ impl Builder {
         flag
     }
 
+    /// How many more flags there can be.
+    pub fn flags_left(&self) -> u32 {
+        IGNORED.0 - self.flags
+    }
+
     fn flag(&mut self) -> Flag {
         assert!(self.flags < IGNORED.0, "no flag is left");
         self.flags += 1;

@@ -204,8 +204,7 @@ impl RsaKernel {
     pub fn new(device: &Device, form: Form, modulus_bytes: usize) -> Result<RsaKernel, OpenError> {
         let host = Host::new(form, modulus_bytes);
         let pipeline = device.compile("rsa_pss", &wgsl(host.tiles))?;
-        let lane_bytes = 4 * 3 * form.words(host.tiles.total()) as u64;
-        let lanes = (device.found.max_binding_bytes / lane_bytes).min(32_768) as usize;
+        let lanes = device.found.lanes(4 * 3 * form.words(host.tiles.total()));
         Ok(RsaKernel { host, pipeline, buffers: Buffers::default(), lanes })
     }
 
