@@ -138,7 +138,7 @@ pub struct Batcher<S: Scheme> {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl<S: Scheme + Clone> Batcher<S> {
+impl<S: Scheme> Batcher<S> {
     /// Starts a thread that sends batches of at least `crossover` signatures to `gpu` and calls `cpu` for the others, which
     /// answers each of the signatures it is given.
     ///
@@ -235,7 +235,7 @@ struct Worker<S: Scheme, C> {
     on_gpu: usize,
 }
 
-impl<S: Scheme + Clone, C: Fn(&[S]) -> Vec<bool>> Worker<S, C> {
+impl<S: Scheme, C: Fn(&[S]) -> Vec<bool>> Worker<S, C> {
     fn run(mut self, inbox: &Receiver<Event<S>>) {
         let mut waiting: Vec<Request<S>> = Vec::new();
         let mut items = 0;

@@ -161,19 +161,12 @@ fn fastest_form(device: &Device) -> Result<Form, OpenError> {
         kernel.verify(device, &items[..1])?;
         let begun = Instant::now();
         kernel.verify(device, &items)?;
-        fastest = fastest.min_by_time((begun.elapsed(), form));
+        let taken = begun.elapsed();
+        if taken < fastest.0 {
+            fastest = (taken, form);
+        }
     }
     Ok(fastest.1)
-}
-
-trait MinByTime {
-    fn min_by_time(self, other: Self) -> Self;
-}
-
-impl MinByTime for (Duration, Form) {
-    fn min_by_time(self, other: Self) -> Self {
-        if other.0 < self.0 { other } else { self }
-    }
 }
 
 type Job = Box<dyn FnOnce(Result<&mut Kernels, Lost>) -> Result<(), Lost> + Send>;
@@ -341,6 +334,40 @@ mod tests {
         let choice = "no adapter has this name".parse().unwrap();
         let error = Gpu::open(Settings { choice, ..Settings::default() }).unwrap_err();
         assert!(error.to_string().contains("no adapter fits the name"), "{error}");
+    }
+
+    #[test]
+    fn moduli_of_both_lengths_and_of_none_are_answered_in_order() {
+        use crate::kernels::rsa_pss::tests::sign;
+        let Some(gpu) = gpu(Some(Form::WIDEST)) else { return };
+        let (short, long) = (sign(256, b"short"), sign(512, b"long"));
+        let with = |item: &RsaPss, change: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)| {
+            let (mut modulus, mut signature) = (item.modulus.to_vec(), item.signature.to_vec());
+            change(&mut modulus, &mut signature);
+            RsaPss { modulus: modulus.into(), signature: signature.into(), digest: item.digest }
+        };
+        let mut items = vec![(long.clone(), true), (short.clone(), true), (long.clone(), true)];
+        for item in [&short, &long] {
+            let length = item.modulus.len();
+            items.extend([
+                (with(item, &|n, _| n.clear()), false),
+                (with(item, &|_, s| s.clear()), false),
+                (with(item, &|n, s| (*n, *s) = (vec![], vec![])), false),
+                (with(item, &|n, _| n.fill(0)), false),
+                (with(item, &|n, _| n[length - 1] ^= 1), false),
+                (with(item, &|n, _| n[0] = 0), false),
+                (with(item, &|n, s| (n[0], s[0]) = (0, 0)), false),
+                (with(item, &|n, s| s.copy_from_slice(n)), false),
+                (with(item, &|_, s| s.fill(0)), false),
+                (with(item, &|_, s| s.insert(0, 0)), false),
+                (with(item, &|n, s| (*n, *s) = ([&[0], &n[..]].concat(), [&[0], &s[..]].concat())), false),
+                (with(item, &|n, s| (*n, *s) = (vec![0xff; 384], vec![1; 384])), false),
+                (with(item, &|n, s| (*n, *s) = (vec![0xff; 5000], vec![1; 5000])), false),
+                (item.clone(), true),
+            ]);
+        }
+        let (items, valid): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        assert_eq!(gpu.verify::<RsaPss>(items.into()), Ok(valid));
     }
 
     #[test]

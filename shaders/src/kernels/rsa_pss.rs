@@ -356,7 +356,7 @@ fn run(tape: &Tape, t: &mut [[u64; LANES]], operands: &[[u64; LANES]], scratch: 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::OnceLock;
     use std::time::Instant;
 
@@ -374,7 +374,7 @@ mod tests {
         cell.get_or_init(|| KeyPair::generate(size).unwrap())
     }
 
-    fn sign(bytes: usize, message: &[u8]) -> RsaPss {
+    pub(crate) fn sign(bytes: usize, message: &[u8]) -> RsaPss {
         let pair = key_pair(bytes);
         let mut signature = vec![0; bytes];
         let random = aws_lc_rs::rand::SystemRandom::new();
