@@ -1,8 +1,15 @@
 //! The GPU room: devices, kernels in WGSL, and for every kernel a CPU twin of the same name.
 //!
-//! This room knows nothing of WebAssembly, ao or HTTP. It holds no kernel yet; the first to move in are the
-//! signature kernels.
+//! This room knows nothing of WebAssembly, ao or HTTP.
 #![forbid(unsafe_code)]
 
+pub mod batch;
+pub mod buffers;
 pub mod cpu;
+pub mod device;
+pub mod gpu;
+pub mod kernels;
+pub mod limbs;
 pub mod signature;
+#[cfg(test)]
+mod test_numbers;

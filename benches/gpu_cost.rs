@@ -1,0 +1,329 @@
+//! What the kernels cost on an AMD GPU that need not be there: Mesa's RADV driver compiles for it and counts.
+//!
+//! ```text
+//! VK_DRIVER_FILES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json RADV_FORCE_FAMILY=gfx1100 \
+//!     cargo bench -p lockstep-shaders --bench gpu_cost
+//! ```
+//!
+//! Newer versions of Mesa name the family `navi31`. Nothing is executed. Registers, spills and occupancy are those of the
+//! whole kernels. Time is modelled: the compiler's inverse throughput (cycles for which a wave of 64 lanes keeps a SIMD
+//! busy) of each straight piece, times how often the piece runs, as if nothing ever waited for memory.
+
+use std::ffi::{CStr, CString};
+use std::process::ExitCode;
+
+use ash::{Entry, khr, vk};
+use lockstep_shaders::kernels::program::{Operation, Program};
+use lockstep_shaders::kernels::{curve, ed25519, rsa_pss, secp256k1};
+use lockstep_shaders::limbs::Form;
+use lockstep_shaders::limbs::field::Field;
+use lockstep_shaders::limbs::tape::Tape;
+use lockstep_shaders::limbs::tile::Tiles;
+use naga::back::spv;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+/// RX 7900 XTX: 96 compute units of two SIMDs at the boost clock of 2.5 GHz (AMD's data sheet).
+const SIMDS: f64 = 192.0;
+const CLOCK_HZ: f64 = 2.5e9;
+const LANES: f64 = 64.0;
+
+fn main() -> ExitCode {
+    let driver = match Driver::open() {
+        Ok(driver) => driver,
+        Err(error) => {
+            eprintln!("gpu_cost: {error}; this bench needs RADV, told by RADV_FORCE_FAMILY what to compile for");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("compiled for {}; rates are modelled for an RX 7900 XTX", driver.name);
+    for form in [Form::THIN, Form::THIN_UNMASKED, Form::NARROW, Form::WIDE, Form::WIDEST] {
+        println!("\n{form:?}");
+        for bits in [2048, 4096] {
+            rsa(&driver, Tiles::new(form, bits), bits);
+        }
+        for (name, field, programs) in [
+            (
+                "2^255-19",
+                Field::curve25519(form),
+                vec![
+                    ("Ed25519, cofactorless", ed25519::program(ed25519::Rule::Cofactorless)),
+                    ("Ed25519, the network's rule", ed25519::program(ed25519::Rule::Network)),
+                ],
+            ),
+            (
+                "secp256k1",
+                Field::secp256k1(form),
+                vec![
+                    ("secp256k1, by key", secp256k1::verify_program()),
+                    ("secp256k1, recovered", secp256k1::recover_program()),
+                ],
+            ),
+        ] {
+            print_kernel(name, &driver.compile(&curve::wgsl(&field), form));
+            for (name, program) in programs {
+                curve_program(&driver, &field, name, &program);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn rate(cycles: f64) -> f64 {
+    SIMDS * CLOCK_HZ / cycles * LANES / 1e6
+}
+
+/// What a lane reads and writes of storage, were none of it in a register or cache.
+fn print_rate(cycles: f64, bytes: usize) {
+    let terabytes = rate(cycles) * bytes as f64 / 1e6;
+    println!(
+        "      modelled {:.2} M/s; {} KB a signature, {terabytes:.1} TB/s at that rate",
+        rate(cycles),
+        bytes / 1000
+    );
+}
+
+fn print_kernel(name: &str, statistics: &[(String, f64)]) {
+    let of = |wanted: &str| {
+        statistics.iter().find(|(name, _)| name == wanted).map_or("?".into(), |(_, value)| value.to_string())
+    };
+    println!(
+        "  kernel {name}: {} VGPRs, {} spilled, scratch {} bytes, {} waves a SIMD, {} instructions",
+        of("VGPRs"),
+        of("Spilled VGPRs"),
+        of("Scratch size"),
+        of("Subgroups per SIMD"),
+        of("Instructions"),
+    );
+}
+
+fn throughput(driver: &Driver, wgsl: &str, form: Form) -> f64 {
+    let statistics = driver.compile(wgsl, form);
+    statistics.iter().find(|(name, _)| name == "Inverse Throughput").map_or(f64::NAN, |(_, value)| *value)
+}
+
+/// A kernel with one piece between loads and stores.
+fn piece(form: Form, loads: &[(&str, usize)], accumulators: usize, tape: &Tape, outputs: &str, count: usize) -> String {
+    let mut text = String::from(
+        "@group(0) @binding(0) var<uniform> params: vec4<u32>;\n\
+         @group(0) @binding(1) var<storage, read_write> registers: array<u32>;\n",
+    );
+    if accumulators > 0 {
+        let sum = if form.wide { "u64" } else { "u32" };
+        text += &format!("@group(0) @binding(2) var<storage, read_write> sums: array<{sum}>;\n");
+    }
+    text += "@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
+    text += "let lane = id.x;\nlet lanes = params.x;\nlet modifier = params.y & 63u;\n";
+    for ((name, limbs), place) in loads.iter().zip(["y", "w"]) {
+        // Two places: a product of a number and itself would cost less.
+        text += &format!("let from_{name} = params.{place} * lanes + lane;\n");
+        text += &form.load_wgsl(name, *limbs, |word| format!("registers[from_{name} + {word}u * lanes]"));
+    }
+    for i in 0..accumulators {
+        text += &format!("var t{i} = sums[{i}u * lanes + lane];\n");
+    }
+    for i in 0..count {
+        text += &format!("var {outputs}{i} = 0u;\n");
+    }
+    text += &format!("{{\n{}}}\n", tape.wgsl(accumulators > 0));
+    text += "let to = params.z * lanes + lane;\n";
+    text += &form.store_wgsl(count, |i| format!("{outputs}{i}"), |word| format!("registers[to + {word}u * lanes]"));
+    for i in 0..accumulators {
+        text += &format!("sums[{i}u * lanes + lane] = t{i};\n");
+    }
+    text + "}\n"
+}
+
+fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) {
+    let (form, count) = (field.form, field.count);
+    let both = [("a", count), ("b", count)];
+    let mut copy = Tape::new(form.wide);
+    for i in 0..count {
+        let limb = copy.input(format!("a{i}"), form.mask().into());
+        copy.output(format!("d{i}"), limb);
+    }
+    let pieces = [
+        (&[Operation::Mul][..], &both[..], field.mul()),
+        (&[Operation::Square], &both[..1], field.square()),
+        (&[Operation::Scale], &both[..1], field.scale()),
+        (&[Operation::Add], &both, field.add()),
+        (&[Operation::Sub], &both, field.sub()),
+        (&[Operation::Freeze], &both[..1], field.freeze()),
+        (&[Operation::Look, Operation::Table, Operation::Select], &both[..1], copy),
+    ];
+    let (mut cycles, mut shown) = (0.0, Vec::new());
+    for (operations, loads, tape) in pieces {
+        let times: usize = operations.iter().map(|operation| program.steps_of(*operation)).sum();
+        let each = throughput(driver, &piece(form, loads, 0, &tape, "d", count), form);
+        cycles += times as f64 * each;
+        shown.push(format!("{times} {:?} x {each}", operations[0]));
+    }
+    let bytes = program.registers * form.words(count) * 4;
+    println!("    {name}: {} = {cycles} cycles a wave, {bytes} bytes a lane", shown.join(" + "));
+    // Operands and result.
+    let moved = |operation: &Operation| match operation {
+        Operation::Mul | Operation::Add | Operation::Sub | Operation::Select => 3,
+        Operation::Square | Operation::Scale | Operation::Freeze | Operation::Look | Operation::Table => 2,
+        _ => 0,
+    };
+    let elements: usize =
+        Operation::ALL.iter().map(|(operation, _)| moved(operation) * program.steps_of(*operation)).sum();
+    print_rate(cycles, elements * form.words(count) * 4);
+}
+
+fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
+    let form = tiles.form;
+    print_kernel(&format!("RSA-{bits}"), &driver.compile(&rsa_pss::wgsl(tiles), form));
+    // The same loops as in the kernel.
+    let (mut sums, mut carries, mut digits) = (0u64, 0u64, 0u64);
+    for step in 0..18 {
+        let square = step != 0 && step != 17;
+        for column in 0..2 * tiles.count {
+            let first = (column + 1).saturating_sub(tiles.count);
+            let end = if square { column / 2 + 1 } else { column.min(tiles.count - 1) + 1 };
+            let mut held = 0;
+            let weights = (first..end).map(|i| if square && 2 * i != column { 2 } else { 1 });
+            for weight in weights.chain((first..column.min(tiles.count)).map(|_| 1)) {
+                if held + 2 > tiles.pairs_between_carries() {
+                    carries += 1;
+                    held = 0;
+                }
+                held += weight;
+                sums += 1;
+            }
+            carries += 1;
+            if column < tiles.count {
+                (digits, sums, carries) = (digits + 1, sums + 1, carries + 1);
+            }
+        }
+    }
+    let limbs = tiles.limbs;
+    // A piece's accumulators are in registers in the kernel, so what loading and storing them takes is left out.
+    let mut nothing = Tape::new(form.wide);
+    for i in 0..2 * limbs {
+        let sum = nothing.input_accumulator(format!("t{i}"), u64::from(form.mask()));
+        nothing.output(format!("t{i}"), sum);
+    }
+    let base = throughput(driver, &piece(form, &[], 2 * limbs, &nothing, "q", 0), form);
+    let sum = piece(form, &[("a", limbs), ("b", limbs)], 2 * limbs, &tiles.accumulate(), "q", 0);
+    let sum = throughput(driver, &sum, form) - base;
+    let carry = throughput(driver, &piece(form, &[], 2 * limbs, &tiles.carry(), "q", 0), form) - base;
+    let digit = throughput(driver, &piece(form, &[("u", limbs), ("a", limbs)], 0, &tiles.digit(), "q", limbs), form);
+    let cycles = sums as f64 * sum + carries as f64 * carry + digits as f64 * digit;
+    println!(
+        "    RSA-{bits}: {sums} tile products x {sum} + {carries} carries x {carry} + {digits} digits x {digit} = {cycles} cycles a wave"
+    );
+    print_rate(cycles, sums as usize * 2 * form.words(limbs) * 4);
+}
+
+/// A Vulkan device to compile for.
+struct Driver {
+    // Keeps the library loaded.
+    _entry: Entry,
+    name: String,
+    device: ash::Device,
+    statistics: khr::pipeline_executable_properties::Device,
+}
+
+impl Driver {
+    fn open() -> Result<Driver, String> {
+        let text = |error: vk::Result| error.to_string();
+        // SAFETY: Vulkan's calls are used as its specification wants them: objects are alive and of the device they are
+        // used with, structures live until the call returns, and nothing is used by two threads.
+        unsafe {
+            let entry = Entry::load().map_err(|error| error.to_string())?;
+            let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
+            let info = vk::InstanceCreateInfo::default().application_info(&application);
+            let instance = entry.create_instance(&info, None).map_err(text)?;
+            let wanted = khr::pipeline_executable_properties::NAME;
+            for physical in instance.enumerate_physical_devices().map_err(text)? {
+                let extensions = instance.enumerate_device_extension_properties(physical).map_err(text)?;
+                let has = extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(wanted));
+                let name = instance.get_physical_device_properties(physical).device_name;
+                let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
+                if !has || !name.contains("RADV") {
+                    continue;
+                }
+                let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
+                let features = vk::PhysicalDeviceFeatures::default().shader_int64(true);
+                let mut executables =
+                    vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+                let names = [wanted.as_ptr()];
+                let info = vk::DeviceCreateInfo::default()
+                    .queue_create_infos(&queues)
+                    .enabled_features(&features)
+                    .enabled_extension_names(&names)
+                    .push_next(&mut executables);
+                let device = instance.create_device(physical, &info, None).map_err(text)?;
+                let statistics = khr::pipeline_executable_properties::Device::new(&instance, &device);
+                return Ok(Driver { _entry: entry, name, device, statistics });
+            }
+        }
+        Err("no adapter of RADV".into())
+    }
+
+    /// The compiler's statistics of a kernel by name.
+    fn compile(&self, wgsl: &str, form: Form) -> Vec<(String, f64)> {
+        let module = naga::front::wgsl::parse_str(wgsl).unwrap_or_else(|error| panic!("{error}\n{wgsl}"));
+        let capabilities = if form.wide { Capabilities::SHADER_INT64 } else { Capabilities::empty() };
+        let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module).expect("a valid kernel");
+        let options = spv::Options {
+            // As with Vulkan's robust buffer access, which wgpu turns on: no checks in the code.
+            bounds_check_policies: naga::proc::BoundsCheckPolicies::default(),
+            ..spv::Options::default()
+        };
+        let words = spv::write_vec(&module, &info, &options, None).expect("SPIR-V");
+        let main = CString::new("main").expect("no zero in it");
+        // SAFETY: as in `open`; the pipeline's parts are destroyed after it.
+        unsafe {
+            let d = &self.device;
+            let module = d.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None);
+            let module = module.expect("a shader module");
+            let bindings: Vec<_> = (0..6)
+                .map(|binding| {
+                    let kind = if binding == 0 {
+                        vk::DescriptorType::UNIFORM_BUFFER
+                    } else {
+                        vk::DescriptorType::STORAGE_BUFFER
+                    };
+                    vk::DescriptorSetLayoutBinding::default()
+                        .binding(binding)
+                        .descriptor_type(kind)
+                        .descriptor_count(1)
+                        .stage_flags(vk::ShaderStageFlags::COMPUTE)
+                })
+                .collect();
+            let sets = [d
+                .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings), None)
+                .expect("a set's layout")];
+            let layout = d
+                .create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&sets), None)
+                .expect("a pipeline's layout");
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(module)
+                .name(&main);
+            let info = vk::ComputePipelineCreateInfo::default()
+                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
+                .stage(stage)
+                .layout(layout);
+            let pipeline = d.create_compute_pipelines(vk::PipelineCache::null(), &[info], None).expect("a pipeline")[0];
+            let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
+            let statistics = self
+                .statistics
+                .get_pipeline_executable_statistics(&executable)
+                .expect("statistics")
+                .iter()
+                .map(|statistic| {
+                    let name = CStr::from_ptr(statistic.name.as_ptr()).to_string_lossy().into_owned();
+                    // RADV gives unsigned numbers only.
+                    (name, statistic.value.u64 as f64)
+                })
+                .collect();
+            d.destroy_pipeline(pipeline, None);
+            d.destroy_pipeline_layout(layout, None);
+            d.destroy_descriptor_set_layout(sets[0], None);
+            d.destroy_shader_module(module, None);
+            statistics
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Repeatable random numbers for tests.
+
+use num_bigint::BigUint;
+use sha2::{Digest, Sha256};
+
+use crate::limbs::Form;
+
+/// SHA-256 in counter mode: the same numbers in every run.
+pub struct Random {
+    seed: u64,
+    counter: u64,
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random { seed, counter: 0 }
+    }
+
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        for chunk in bytes.chunks_mut(32) {
+            self.counter += 1;
+            let block =
+                Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(self.counter.to_le_bytes()).finalize();
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+        bytes
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        u64::from_le_bytes(self.bytes()) % bound
+    }
+
+    pub fn number(&mut self, bytes: usize) -> BigUint {
+        BigUint::from_bytes_le(&(0..bytes).map(|_| self.bytes::<1>()[0]).collect::<Vec<_>>())
+    }
+}
+
+/// How many random cases a test tries: `LOCKSTEP_SIGNATURES` if set, else `default`.
+pub fn cases(default: usize) -> usize {
+    std::env::var("LOCKSTEP_SIGNATURES").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The forms that kernels are tested in on an adapter: all that it can run, or, where `LOCKSTEP_SIGNATURES` asks for many
+/// cases, the two that adapters choose.
+pub fn forms(device: &crate::device::Device) -> Vec<Form> {
+    let many = std::env::var_os("LOCKSTEP_SIGNATURES").is_some();
+    let wanted = if many { &[Form::THIN, Form::WIDEST][..] } else { &Form::ALL };
+    wanted.iter().copied().filter(|form| device.found.int64 || !form.wide).collect()
+}
+
+/// The adapter that tests run on: the one named by `LOCKSTEP_GPU`, else the best, programs on the CPU included. Without
+/// any, tests of kernels say so and pass, unless `LOCKSTEP_REQUIRE_GPU` is set.
+pub fn device() -> Option<crate::device::Device> {
+    let choice = std::env::var("LOCKSTEP_GPU").map_or(crate::device::Choice::Required, crate::device::Choice::Named);
+    match crate::device::Device::open(&choice) {
+        Ok(device) => device,
+        Err(error) if std::env::var_os("LOCKSTEP_REQUIRE_GPU").is_some() => panic!("no GPU to test on: {error}"),
+        Err(error) => {
+            eprintln!("NOT TESTED: {error}. Install mesa-vulkan-drivers to run kernels on the CPU.");
+            None
+        }
+    }
+}
