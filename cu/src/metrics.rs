@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit as UnitOfMeasure},
 };
 
-use crate::{schedule::Kind, verify::Signatures};
+use crate::{gateway::QueryLabels, schedule::Kind, verify::Signatures};
 
 /// Labels of the reference's evaluation counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,6 +44,7 @@ pub struct Metrics {
     pub(crate) worker_total: Gauge,
     pub(crate) worker_tasks: Gauge,
     pub(crate) reference_processes: Family<CacheLabels, Gauge>,
+    pub(crate) reference_queries: Family<QueryLabels, Counter>,
     pub(crate) evaluations: Counter,
     pub(crate) evaluations_running: Gauge,
     pub(crate) evaluation_seconds: Histogram,
@@ -71,6 +72,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             reference_evaluations: Family::default(),
+            reference_queries: Family::default(),
             worker_total: Gauge::default(),
             worker_tasks: Gauge::default(),
             reference_processes: Family::default(),
@@ -111,6 +113,11 @@ impl Metrics {
             "ao_cu_ao_process_total",
             "Processes kept, by where they are kept",
             self.reference_processes.clone(),
+        );
+        registry.register(
+            "ao_cu_ao_process_total_graphql_queries",
+            "GraphQL queries, by name and outcome",
+            self.reference_queries.clone(),
         );
         registry.register("ao_cu_worker_total", "Threads that evaluate", self.worker_total.clone());
         registry.register(

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod devnet;
 pub mod eval;
 pub mod inspect;
+mod open_files;
 pub mod serve;
 pub mod verify;
 
