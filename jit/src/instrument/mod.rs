@@ -1,6 +1,6 @@
-//! Rewriting a module before it is compiled, so that the host can count its gas ([`counter`]), stop it and put its globals
-//! back, and so that the machine code is fast: a 64-bit memory becomes a 32-bit one ([`narrow`]), and what Asyncify added
-//! is kept out of the usual way ([`asyncify`]).
+//! Rewriting a module before it is compiled, so that the host can count its gas (`counter.rs`), stop it and put its globals
+//! back, and so that the machine code is fast: a 64-bit memory becomes a 32-bit one (`narrow.rs`), and what Asyncify added
+//! is kept out of the usual way (`asyncify.rs`).
 //!
 //! Nothing a guest can observe changes, and no index moves. What is added comes behind the module's own: a global (gas,
 //! when it is metered), a memory (the wall clock's byte), second versions of functions, and exports under names of ours.
