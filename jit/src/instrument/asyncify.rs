@@ -151,8 +151,8 @@ enum Open {
     Same,
     /// A loop, its place in the body, and what was taken to hold at its head.
     Loop { at: usize, assumed: State },
-    /// The first branch of an `if` without the other, as a plain block.
-    First,
+    /// The first branch of an `if` without the other, as a plain block; and the place of the `if`'s end.
+    First { end: usize },
     /// The second branch likewise.
     Second,
 }
@@ -271,7 +271,7 @@ impl<'o> Specializer<'_, 'o> {
                 };
                 self.out.push((Operator::Block { blockty: *blockty }, 0));
                 self.flow.enter(FrameKind::Block, *blockty, params, None);
-                self.open.push(if taken { Open::First } else { Open::Second });
+                self.open.push(if taken { Open::First { end: *end } } else { Open::Second });
                 return begin + 1;
             }
             Operator::BrIf { relative_depth } => {
@@ -296,12 +296,14 @@ impl<'o> Specializer<'_, 'o> {
                 }
                 return at + 1;
             }
-            Operator::Else if matches!(self.open.last(), Some(Open::First)) => {
-                // The charge of a segment that is nothing but this.
-                self.out.push((Operator::Nop, *charge));
-                return skip_to_end(at, ops);
+            Operator::Else => {
+                if let Some(Open::First { end }) = self.open.last() {
+                    // The charge of a segment that is nothing but this.
+                    self.out.push((Operator::Nop, *charge));
+                    return *end;
+                }
+                self.flow.otherwise();
             }
-            Operator::Else => self.flow.otherwise(),
             Operator::End => {
                 let ended = self.flow.end();
                 if let (Some(Open::Loop { at, assumed }), Some(frame)) = (self.open.pop(), ended)
@@ -404,18 +406,4 @@ impl Operand {
             _ => (facts, facts),
         }
     }
-}
-
-/// The place of the `end` that closes the block in which `at` lies.
-fn skip_to_end(at: usize, ops: &[(Operator<'_>, u64)]) -> usize {
-    let mut depth = 0u32;
-    for (place, (op, _)) in ops.iter().enumerate().skip(at + 1) {
-        match op {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
-            Operator::End if depth == 0 => return place,
-            Operator::End => depth -= 1,
-            _ => {}
-        }
-    }
-    ops.len()
 }

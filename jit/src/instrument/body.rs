@@ -20,9 +20,9 @@ use super::{
 ///
 /// What a function charges gathers in a local, and is added to the global before anything that leaves the function
 /// (calls, returns, branches to the outermost label), so that host and callees always see the true count. The limit is
-/// compared in the same places.
-/// The reference compares at every segment; but the count only grows, an evaluation that ran out is undone as a whole,
-/// and the host compares once more at the end, so the same evaluations run out, with the same result.
+/// compared in the same places. The reference compares at every segment; but the count only grows, an evaluation that ran
+/// out is undone as a whole, and the host compares once more at the end, so the same evaluations run out, with the same
+/// result.
 ///
 /// `twin` is for a body that [`asyncify::specialize`](super::asyncify::specialize) wrote: the function that it is the twin
 /// of, and which is called if the guest is being unwound or rewound.
