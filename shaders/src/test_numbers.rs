@@ -1,4 +1,6 @@
-//! Repeatable random numbers for tests.
+//! What the tests of kernels share: repeatable random numbers, the adapter, and the comparison.
+
+use std::{fmt::Debug, time::Instant};
 
 use num_bigint::BigUint;
 use sha2::{Digest, Sha256};
@@ -34,6 +36,20 @@ impl Random {
     pub fn number(&mut self, bytes: usize) -> BigUint {
         BigUint::from_bytes_le(&(0..bytes).map(|_| self.bytes::<1>()[0]).collect::<Vec<_>>())
     }
+}
+
+/// Whether `verify` says of every item what is expected of it. More than an eighth of the items has to be valid, so that
+/// refusing them all is no agreement.
+pub fn agrees<T: Clone + Debug>(name: &str, items: &[(T, bool)], verify: impl FnOnce(&[T]) -> Vec<bool>) {
+    let inputs: Vec<_> = items.iter().map(|(item, _)| item.clone()).collect();
+    let begun = Instant::now();
+    let valid = verify(&inputs);
+    println!("{name}: {} signatures in {:?}", items.len(), begun.elapsed());
+    assert_eq!(valid.len(), items.len());
+    for (index, ((item, expected), valid)) in items.iter().zip(valid).enumerate() {
+        assert_eq!(valid, *expected, "{name}, signature {index}: {item:?}");
+    }
+    assert!(items.iter().filter(|(_, valid)| *valid).count() > items.len() / 8);
 }
 
 /// How many random cases a test tries: `LOCKSTEP_SIGNATURES` if set, else `default`.

