@@ -12,6 +12,7 @@ mod guest;
 pub mod inspect;
 pub mod instrument;
 pub mod json;
+pub mod lanes;
 mod native;
 pub mod outcome;
 

@@ -265,14 +265,23 @@ impl Device {
     /// # Errors
     /// [`OpenError::Kernel`] with the compiler's text.
     pub fn compile(&self, name: &str, wgsl: &str) -> Result<wgpu::ComputePipeline, OpenError> {
+        self.compile_source(name, wgpu::ShaderSource::Wgsl(Cow::Borrowed(wgsl)), None)
+    }
+
+    pub(crate) fn compile_source(
+        &self,
+        name: &str,
+        source: wgpu::ShaderSource<'_>,
+        layout: Option<&wgpu::PipelineLayout>,
+    ) -> Result<wgpu::ComputePipeline, OpenError> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(wgsl)),
+            source,
         });
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(name),
-            layout: None,
+            layout,
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {

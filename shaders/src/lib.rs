@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod buffers;
+pub mod compute;
 pub mod cpu;
 pub mod device;
 pub mod gpu;

@@ -26,9 +26,9 @@ use wasmparser::{Parser, Payload, WasmFeatures};
 
 use self::{
     asyncify::specialize,
-    counter::charged,
     survey::{Survey, survey},
 };
+pub(crate) use self::{counter::charged, survey::is_usegas};
 use crate::Error;
 
 /// What the names of all our exports begin with.

@@ -43,6 +43,11 @@ impl Survey {
     }
 }
 
+/// Whether an import is the one by which modules that were metered when they were built charge gas.
+pub fn is_usegas(module: &str, name: &str) -> bool {
+    (module, name) == ("metering", "usegas")
+}
+
 /// Validates and reads.
 pub fn survey(wasm: &[u8]) -> Result<Survey, Error> {
     let malformed = |e: wasmparser::BinaryReaderError| Error::Module(format!("not valid WebAssembly: {e}"));
@@ -69,7 +74,7 @@ pub fn survey(wasm: &[u8]) -> Result<Survey, Error> {
                     let import = import.map_err(malformed)?;
                     match import.ty {
                         TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
-                            if (import.module, import.name) == ("metering", "usegas") {
+                            if is_usegas(import.module, import.name) {
                                 survey.usegas = Some(survey.imported_functions);
                             }
                             survey.function_types.push(ty);

@@ -1,0 +1,322 @@
+//! Lanes on a device: their words stay there from call to call.
+
+use std::{collections::HashMap, sync::Arc};
+
+use lockstep_shaders::{
+    compute::{self, Access, Run, Source, Words},
+    device::{Device, Lost, OpenError},
+};
+
+use super::{
+    build::Kind,
+    ending::Ending,
+    kernel::Kernel,
+    layout::{Header, PAGE_BYTES, Shape, TILE_LANES},
+    lower::Entry,
+};
+
+/// Words that one upload or download moves at most.
+const STAGING_WORDS: usize = 8 << 20;
+
+/// A module's kernel, compiled by the device's driver.
+pub struct Compiled {
+    device: Device,
+    machine: compute::Kernel,
+    to_lanes: compute::Kernel,
+    from_lanes: compute::Kernel,
+    broadcast: compute::Kernel,
+    tables: Words,
+    entries: HashMap<String, Entry>,
+    globals: usize,
+    pages_max: u32,
+}
+
+impl Compiled {
+    /// Has the driver compile a kernel. Blocks: seconds, for large modules.
+    ///
+    /// # Errors
+    /// What the driver says, or that the device is gone.
+    pub fn new(device: &Device, kernel: Kernel) -> Result<Arc<Compiled>, OpenError> {
+        let moves = include_str!("wgsl/moves.wgsl");
+        let tables = device.words("tables", kernel.tables.len() as u64)?;
+        device.write(&tables, 0, &kernel.tables);
+        use Access::{Read, Write};
+        let each_way = |name: &str, to_lanes: bool| {
+            let text = format!("const TO_LANES = {to_lanes};\n{moves}");
+            device.kernel(name, Source::Wgsl(&text), &[Write, Write, Read, Read])
+        };
+        let broadcast = include_str!("wgsl/broadcast.wgsl");
+        Ok(Arc::new(Compiled {
+            machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Read])?,
+            to_lanes: each_way("to_lanes", true)?,
+            from_lanes: each_way("from_lanes", false)?,
+            broadcast: device.kernel("broadcast", Source::Wgsl(broadcast), &[Write, Read])?,
+            tables,
+            entries: kernel.entries,
+            globals: kernel.globals,
+            pages_max: kernel.pages_max,
+            device: device.clone(),
+        }))
+    }
+
+    /// Lanes for this module, with room for so much.
+    pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
+        Shape::new(self.globals, inbox_words, stack_words, window_pages.min(self.pages_max), self.pages_max)
+    }
+
+    /// How many lanes of a shape one group may have: whole tiles.
+    pub fn lanes_max(&self, shape: &Shape) -> u32 {
+        let tile_bytes = u64::from(shape.lane_words) * u64::from(TILE_LANES) * 4;
+        let tiles = self.device.found.max_binding_bytes.min(u64::from(u32::MAX)) / tile_bytes;
+        u32::try_from(tiles).unwrap_or(u32::MAX / TILE_LANES) * TILE_LANES
+    }
+}
+
+/// What a lane is asked to do.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The lane.
+    pub lane: u32,
+    /// The export to call.
+    pub entry: &'a str,
+    /// Its arguments, as bits.
+    pub arguments: &'a [u64],
+    /// The module's globals before the call, as bits, in their order.
+    pub globals: &'a [u64],
+    /// Size of memory before the call, pages.
+    pub pages: u32,
+    /// What `copy_in` finds.
+    pub inbox: &'a [u32],
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Returned {
+    /// How the lane ended.
+    pub ending: Ending,
+    /// Results, as bits, if it is done.
+    pub results: Vec<u64>,
+    /// Gas charged up to the end.
+    pub gas: u64,
+    /// Size of memory, pages.
+    pub pages: u32,
+    /// The globals, as bits.
+    pub globals: Vec<u64>,
+    /// Granules of memory that were written, a bit each.
+    pub dirty: u32,
+    /// Instructions run, about.
+    pub spent: u32,
+}
+
+/// Lanes of one module, on the device.
+pub struct Group {
+    compiled: Arc<Compiled>,
+    shape: Shape,
+    lanes: u32,
+    words: Words,
+    shape_words: Words,
+}
+
+impl Group {
+    /// Lanes that all begin with the same memory.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device is gone or has no room.
+    ///
+    /// # Panics
+    /// If the memory is larger than a window, or there are more lanes than [`Compiled::lanes_max`].
+    pub fn new(compiled: &Arc<Compiled>, shape: Shape, lanes: u32, memory: &[u8]) -> Result<Group, Lost> {
+        assert!(memory.len() as u64 <= u64::from(shape.window_pages) * u64::from(PAGE_BYTES), "memory fits the window");
+        assert!(lanes <= compiled.lanes_max(&shape), "the lanes fit the device");
+        let device = &compiled.device;
+        let tiles = lanes.div_ceil(TILE_LANES);
+        let words = device.words("lanes", u64::from(tiles) * u64::from(TILE_LANES) * u64::from(shape.lane_words))?;
+        let shape_words = device.words("shape", (size_of::<Shape>() / 4) as u64)?;
+        let mut image = vec![0; shape.lane_words as usize];
+        image[Header::STATUS as usize] = Ending::Done.status();
+        to_words(memory, &mut image[shape.window_word as usize..]);
+        let image_words = device.words("image", image.len() as u64)?;
+        device.write(&image_words, 0, &image);
+        let mut run = device.run();
+        run.dispatch(&compiled.broadcast, &[&words, &image_words], tiles * shape.lane_words);
+        run.finish()?;
+        let group = Group { compiled: compiled.clone(), shape, lanes, words, shape_words };
+        group.set_budget(shape.budget);
+        Ok(group)
+    }
+
+    /// Instructions that a lane may run in one dispatch, about.
+    pub fn set_budget(&self, budget: u32) {
+        let shape = Shape { budget, ..self.shape };
+        self.compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
+    }
+
+    /// How many lanes there are.
+    pub fn lanes(&self) -> u32 {
+        self.lanes
+    }
+
+    /// Their sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Writes linear memory of lanes: for each, where and what. Places and lengths are multiples of 4.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device is gone.
+    pub fn write_memory(&self, parts: &[(u32, u32, &[u8])]) -> Result<(), Lost> {
+        let as_words: Vec<_> = parts
+            .iter()
+            .map(|(lane, at, bytes)| {
+                let mut words = vec![0; bytes.len().div_ceil(4)];
+                to_words(bytes, &mut words);
+                (*lane, self.shape.window_word + at / 4, words)
+            })
+            .collect();
+        self.put(&as_words)
+    }
+
+    /// Reads linear memory of lanes: for each, where and how many bytes. Places are multiples of 4.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device is gone.
+    pub fn read_memory(&self, parts: &[(u32, u32, u32)]) -> Result<Vec<Vec<u8>>, Lost> {
+        let wanted: Vec<_> = parts
+            .iter()
+            .map(|(lane, at, bytes)| (*lane, self.shape.window_word + at / 4, bytes.div_ceil(4)))
+            .collect();
+        let got = self.get(&wanted)?;
+        let bytes = got.into_iter().zip(parts).map(|(words, (_, _, bytes))| {
+            let mut all: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            all.truncate(*bytes as usize);
+            all
+        });
+        Ok(bytes.collect())
+    }
+
+    /// Has lanes do something, all at once. Lanes that are not called do nothing.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device is gone: nothing is known of the lanes then.
+    ///
+    /// # Panics
+    /// If an entry is none of the kernel's, or what it is given does not fit.
+    pub fn run(&self, calls: &[Call<'_>]) -> Result<Vec<Returned>, Lost> {
+        let mut headers = Vec::new();
+        for call in calls {
+            let entry = &self.compiled.entries[call.entry];
+            let mut header = vec![0; Header::words(self.compiled.globals) as usize];
+            header[Header::STATE as usize] = entry.state;
+            header[Header::PAGES as usize] = call.pages;
+            let arguments = call.arguments.iter().enumerate().map(|(at, value)| (Header::value(at), *value));
+            let globals = call.globals.iter().enumerate().map(|(at, value)| (Header::global(at), *value));
+            for (at, value) in arguments.chain(globals) {
+                header[at as usize] = value as u32;
+                header[at as usize + 1] = (value >> 32) as u32;
+            }
+            assert!(call.inbox.len() <= (self.shape.stack_word - self.shape.inbox_word) as usize, "the inbox holds it");
+            header.extend(call.inbox);
+            headers.push((call.lane, 0, header));
+        }
+        self.put(&headers)?;
+        let compiled = &self.compiled;
+        let mut run = compiled.device.run();
+        let tiles = self.lanes.div_ceil(TILE_LANES);
+        run.dispatch(&compiled.machine, &[&self.words, &compiled.tables, &self.shape_words], tiles);
+        run.finish()?;
+        let wanted: Vec<_> = calls.iter().map(|call| (call.lane, 0, Header::words(compiled.globals))).collect();
+        let headers = self.get(&wanted)?;
+        Ok(calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header)).collect())
+    }
+
+    fn returned(&self, call: &Call<'_>, header: &[u32]) -> Returned {
+        let wide = |at: u32| u64::from(header[at as usize]) | u64::from(header[at as usize + 1]) << 32;
+        // Of a narrow value the upper word is what was there before.
+        let value = |at: u32, kind: Kind| if kind == Kind::Wide { wide(at) } else { u64::from(header[at as usize]) };
+        let ending = Ending::of(header[Header::STATUS as usize]).unwrap_or(Ending::Bail(super::Bail::Unknown));
+        let results = &self.compiled.entries[call.entry].results;
+        Returned {
+            ending,
+            results: if ending == Ending::Done {
+                results.iter().enumerate().map(|(at, kind)| value(Header::value(at), *kind)).collect()
+            } else {
+                Vec::new()
+            },
+            gas: wide(Header::GAS),
+            pages: header[Header::PAGES as usize],
+            globals: (0..self.compiled.globals).map(|at| wide(Header::global(at))).collect(),
+            dirty: header[Header::DIRTY as usize],
+            spent: header[Header::SPENT as usize],
+        }
+    }
+
+    fn put(&self, parts: &[(u32, u32, Vec<u32>)]) -> Result<(), Lost> {
+        let sizes: Vec<_> = parts.iter().map(|(lane, word, words)| (*lane, *word, words.len() as u32)).collect();
+        for (range, total) in batches(&sizes) {
+            let staging: Vec<u32> = parts[range.clone()].iter().flat_map(|(_, _, words)| words).copied().collect();
+            let plain = self.compiled.device.words("staging", total)?;
+            self.compiled.device.write(&plain, 0, &staging);
+            self.moves(&self.compiled.to_lanes, &plain, &sizes[range])?.finish()?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, parts: &[(u32, u32, u32)]) -> Result<Vec<Vec<u32>>, Lost> {
+        let mut all = Vec::with_capacity(parts.len());
+        for (range, total) in batches(parts) {
+            let plain = self.compiled.device.words("staging", total)?;
+            let run = self.moves(&self.compiled.from_lanes, &plain, &parts[range.clone()])?;
+            let got = run.read(&plain, total)?;
+            let mut at = 0;
+            for (_, _, count) in &parts[range] {
+                all.push(got[at..at + *count as usize].to_vec());
+                at += *count as usize;
+            }
+        }
+        Ok(all)
+    }
+
+    /// A run that moves words between lanes and `plain`, where they lie one behind the other.
+    fn moves(&self, kernel: &compute::Kernel, plain: &Words, parts: &[(u32, u32, u32)]) -> Result<Run<'_>, Lost> {
+        let device = &self.compiled.device;
+        let mut at = 0;
+        let mut list = Vec::with_capacity(4 * parts.len());
+        for (lane, word, count) in parts {
+            list.extend([*lane, *word, *count, at]);
+            at += count;
+        }
+        let moves = device.words("moves", list.len().max(4) as u64)?;
+        device.write(&moves, 0, &list);
+        let sizes = device.words("sizes", 2)?;
+        device.write(&sizes, 0, &[self.shape.lane_words, parts.len() as u32]);
+        let mut run = device.run();
+        run.dispatch(kernel, &[&self.words, plain, &moves, &sizes], parts.len() as u32);
+        Ok(run)
+    }
+}
+
+/// Cuts a list of moves so that no batch is larger than the staging: each with its words in all.
+fn batches(parts: &[(u32, u32, u32)]) -> Vec<(std::ops::Range<usize>, u64)> {
+    let (mut batches, mut begin, mut total) = (Vec::new(), 0, 0u64);
+    for (at, (_, _, count)) in parts.iter().enumerate() {
+        if at > begin && total + u64::from(*count) > STAGING_WORDS as u64 {
+            batches.push((begin..at, total));
+            (begin, total) = (at, 0);
+        }
+        total += u64::from(*count);
+    }
+    if begin < parts.len() {
+        batches.push((begin..parts.len(), total));
+    }
+    batches
+}
+
+/// Bytes as little-endian words.
+fn to_words(bytes: &[u8], words: &mut [u32]) {
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
+        let mut four = [0; 4];
+        four[..bytes.len()].copy_from_slice(bytes);
+        *word = u32::from_le_bytes(four);
+    }
+}

@@ -1,0 +1,114 @@
+//! A module's kernel: the prelude and the lowered machine, validated.
+
+use std::collections::HashMap;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+use super::{
+    build::Builder,
+    layout::Header,
+    lower::{Entry, Lowerer, Refusals},
+    plan::Plan,
+    program::Program,
+};
+use crate::Error;
+
+/// How 64-bit integers are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Integers {
+    /// As the device's own.
+    Native,
+    /// As pairs of words.
+    Pairs,
+}
+
+/// Memory accesses that a kernel may have: drivers' compile time goes with the square of their number.
+const ACCESSES_MAX: u32 = 1_500;
+
+/// Expressions that a kernel may have.
+const EXPRESSIONS_MAX: usize = 400_000;
+
+/// More globals than this do not fit a header.
+const GLOBALS_MAX: usize = 512;
+
+/// A module compiled for lanes, not yet by a driver.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The kernel; its entry point is `main`.
+    pub module: naga::Module,
+    /// What can be called, by export name.
+    pub entries: HashMap<String, Entry>,
+    /// The tables' entries, as the kernel reads them.
+    pub tables: Vec<u32>,
+    /// How many globals the module has.
+    pub globals: usize,
+    /// Pages that its memory may grow to.
+    pub pages_max: u32,
+    /// What makes a lane bail if it is reached: by function, what.
+    pub refusals: Refusals,
+    /// Places that reach memory.
+    pub accesses: u32,
+    /// States of the machine.
+    pub states: u32,
+}
+
+impl Kernel {
+    /// Compiles what the named exports reach.
+    ///
+    /// # Errors
+    /// [`Error::Module`] for what is no valid module, has no such exports, or is too large for a kernel; it says which.
+    pub fn compile(wasm: &[u8], inject: bool, integers: Integers, exports: &[&str]) -> Result<Kernel, Error> {
+        let program = Program::read(wasm, inject)?;
+        let refused = |why: String| Error::Module(format!("lanes cannot take it: {why}"));
+        if program.globals.len() > GLOBALS_MAX {
+            return Err(refused(format!("{} globals, of at most {GLOBALS_MAX}", program.globals.len())));
+        }
+        let mut functions = Vec::new();
+        for name in exports {
+            let function = program.exports.get(*name);
+            let function = *function.ok_or_else(|| refused(format!("it exports no function `{name}`")))?;
+            let ty = program.function_type(function);
+            let values = ty.params().len().max(ty.results().len());
+            if values > Header::VALUES_MAX {
+                return Err(refused(format!("`{name}` takes or gives {values} values, of at most {}", Header::VALUES_MAX)));
+            }
+            functions.push(function);
+        }
+        let plan = Plan::new(&program, &functions);
+        let mut builder = Builder::new(prelude(integers)?);
+        let lowered = Lowerer::lower(&program, &plan, &mut builder, &functions);
+        if lowered.accesses > ACCESSES_MAX || builder.size() > EXPRESSIONS_MAX {
+            return Err(refused(format!(
+                "{} memory accesses and {} expressions, of at most {ACCESSES_MAX} and {EXPRESSIONS_MAX}",
+                lowered.accesses,
+                builder.size()
+            )));
+        }
+        let mut module = builder.finish();
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_INT64);
+        validator
+            .validate(&module)
+            .map_err(|e| refused(format!("the kernel is not valid: {}", e.emit_to_string(""))))?;
+        naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+        Ok(Kernel {
+            module,
+            entries: exports.iter().map(|name| (*name).to_owned()).zip(lowered.entries).collect(),
+            tables: lowered.tables,
+            globals: program.globals.len(),
+            pages_max: program.pages_max.unwrap_or(0).min(65_536) as u32,
+            refusals: lowered.refusals,
+            accesses: lowered.accesses,
+            states: lowered.states,
+        })
+    }
+}
+
+fn prelude(integers: Integers) -> Result<naga::Module, Error> {
+    let wide = match integers {
+        Integers::Native => include_str!("wgsl/wide_u64.wgsl"),
+        Integers::Pairs => include_str!("wgsl/wide_pair.wgsl"),
+    };
+    let source = [wide, include_str!("wgsl/integers.wgsl"), include_str!("wgsl/machine.wgsl")].concat();
+    naga::front::wgsl::parse_str(&source)
+        .map_err(|e| Error::host("the lanes' prelude cannot be read", e.emit_to_string(&source)))
+}

@@ -1,0 +1,117 @@
+//! Where a lane's words lie. Mirrored by `wgsl/machine.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Lanes of a tile, which is a workgroup.
+pub const TILE_LANES: u32 = 64;
+
+/// Bytes of a page of linear memory.
+pub const PAGE_BYTES: u32 = 65_536;
+
+/// Parts of linear memory whose writing is told apart: the bits of one word.
+pub const GRANULES: u32 = 32;
+
+/// The first words of a lane.
+pub struct Header;
+
+impl Header {
+    /// How the lane ended; 0: it runs.
+    pub const STATUS: u32 = 0;
+    /// The state to begin with.
+    pub const STATE: u32 = 1;
+    /// Gas charged, in two words.
+    pub const GAS: u32 = 2;
+    /// Size of linear memory, pages.
+    pub const PAGES: u32 = 4;
+    /// Granules written.
+    pub const DIRTY: u32 = 5;
+    /// Instructions run, about.
+    pub const SPENT: u32 = 6;
+    /// Values that a call takes and gives at most.
+    pub const VALUES_MAX: usize = 16;
+
+    const VALUES: u32 = 8;
+
+    /// Where a parameter or result lies.
+    pub fn value(at: usize) -> u32 {
+        Self::VALUES + 2 * at as u32
+    }
+
+    /// Where a global lies.
+    pub fn global(at: usize) -> u32 {
+        Self::value(Self::VALUES_MAX) + 2 * at as u32
+    }
+
+    /// How many words it takes with so many globals.
+    pub fn words(globals: usize) -> u32 {
+        Self::global(globals)
+    }
+}
+
+/// The sizes of a group's lanes, as the kernel reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Shape {
+    /// Words of a lane: header, inbox, call stack, window and one more.
+    pub lane_words: u32,
+    /// Where the call stack begins.
+    pub stack_word: u32,
+    /// Where the window begins, and the call stack ends.
+    pub window_word: u32,
+    /// Pages that linear memory may grow to in the window.
+    pub window_pages: u32,
+    /// A byte's granule is its address shifted right by this.
+    pub granule_shift: u32,
+    /// Instructions that a lane may run in one dispatch, about.
+    pub budget: u32,
+    /// Pages that the module lets its memory grow to.
+    pub pages_max: u32,
+    /// Where the inbox begins: what the host says to the lane.
+    pub inbox_word: u32,
+}
+
+impl Shape {
+    /// Lanes with room for `window_pages` pages of memory, `stack_words` of nested calls and `inbox_words` from the host.
+    pub fn new(globals: usize, inbox_words: u32, stack_words: u32, window_pages: u32, pages_max: u32) -> Shape {
+        let inbox_word = Header::words(globals);
+        let stack_word = inbox_word + inbox_words;
+        let window_word = stack_word + stack_words;
+        // Without memory there is still the word that a faulting access falls back to, and the two behind it.
+        let window_words = window_pages * (PAGE_BYTES / 4) + 3;
+        Shape {
+            lane_words: window_word + window_words,
+            stack_word,
+            window_word,
+            window_pages,
+            granule_shift: granule_shift(window_pages),
+            budget: u32::MAX / 2,
+            pages_max,
+            inbox_word,
+        }
+    }
+
+    /// Bytes of memory told apart when written.
+    pub fn granule_bytes(&self) -> u32 {
+        1 << self.granule_shift
+    }
+}
+
+fn granule_shift(window_pages: u32) -> u32 {
+    let bytes = u64::from(window_pages.max(1)) * u64::from(PAGE_BYTES);
+    (bytes / u64::from(GRANULES)).next_power_of_two().trailing_zeros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_window_has_a_granule() {
+        for pages in [0, 1, 2, 3, 5, 31, 32, 33, 1000] {
+            let shape = Shape::new(2, 0, 0, pages, 65_536);
+            let last = (pages.max(1) * PAGE_BYTES - 1) >> shape.granule_shift;
+            assert!(last < GRANULES, "{pages} pages");
+            assert!(2 * (last + 1) >= GRANULES.min(last + 1), "{pages} pages");
+        }
+    }
+}

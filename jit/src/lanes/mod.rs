@@ -1,0 +1,20 @@
+//! The lanes engine: a module becomes one kernel, and every lane of a dispatch is one process of it.
+//!
+//! A lane may hand its message back ([`Bail`]), and is then as if it had never run; what it says otherwise is what the
+//! native engine would say, to the bit.
+
+mod build;
+mod ending;
+mod group;
+mod kernel;
+mod layout;
+mod lower;
+mod plan;
+mod program;
+#[cfg(test)]
+mod tests;
+
+pub use ending::{Bail, Ending, Trap};
+pub use group::{Call, Compiled, Group, Returned};
+pub use kernel::{Integers, Kernel};
+pub use layout::{Shape, TILE_LANES};

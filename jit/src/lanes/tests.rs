@@ -1,0 +1,447 @@
+//! Lanes against the native engine: results, traps, gas, memory and globals.
+
+use lockstep_shaders::device::{Choice, Device};
+use wasmtime::Val;
+
+use super::*;
+use crate::instrument::{GAS_EXPORT, instrument};
+
+/// The best adapter, a program if there is no better.
+pub fn device() -> Option<Device> {
+    match Device::open(&Choice::Required) {
+        Ok(device) => device,
+        Err(error) if std::env::var_os("LOCKSTEP_REQUIRE_GPU").is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// How integers of 64 bits can be computed here.
+fn forms(device: &Device) -> Vec<Integers> {
+    if device.found.int64 { vec![Integers::Native, Integers::Pairs] } else { vec![Integers::Pairs] }
+}
+
+/// What a call came to, on either engine.
+#[derive(Debug, PartialEq)]
+struct Came {
+    ended: Result<Vec<u64>, String>,
+    gas: Option<u64>,
+    memory: Vec<u8>,
+    globals: Vec<u64>,
+}
+
+fn bits(value: &Val) -> u64 {
+    match value {
+        Val::I32(v) => u64::from(*v as u32),
+        Val::I64(v) => *v as u64,
+        Val::F32(v) => u64::from(*v),
+        Val::F64(v) => *v,
+        other => panic!("{other:?} has no bits here"),
+    }
+}
+
+/// A module on both engines.
+struct Both {
+    wasm: Vec<u8>,
+    is_metered: bool,
+    native: wasmtime::Engine,
+    module: wasmtime::Module,
+}
+
+impl Both {
+    fn new(wasm: &[u8], is_metered: bool) -> Both {
+        let mut config = wasmtime::Config::new();
+        config.wasm_multi_memory(true).wasm_threads(true).wasm_memory64(true);
+        let native = wasmtime::Engine::new(&config).unwrap();
+        let instrumented = instrument(wasm, is_metered).unwrap();
+        let module = wasmtime::Module::new(&native, instrumented.wasm).unwrap();
+        Both { wasm: wasm.to_vec(), is_metered, native, module }
+    }
+
+    /// Each call on a fresh instance; first what every instance begins with.
+    fn native(&self, name: &str, arguments: &[u64]) -> (Came, Came) {
+        let mut store = wasmtime::Store::new(&self.native, ());
+        let instance = wasmtime::Instance::new(&mut store, &self.module, &[]).unwrap();
+        let state = |store: &mut wasmtime::Store<()>, ended| {
+            let memory = instance.get_memory(&mut *store, "memory").map(|m| m.data(&*store).to_vec());
+            let names: Vec<_> = self.module.exports().map(|export| export.name().to_owned()).collect();
+            let mut globals: Vec<(usize, u64)> = names
+                .iter()
+                .filter_map(|name| {
+                    let at = name.strip_prefix("lockstep.global.")?.parse().ok()?;
+                    Some((at, bits(&instance.get_global(&mut *store, name)?.get(&mut *store))))
+                })
+                .collect();
+            globals.sort_unstable();
+            let gas = instance.get_global(&mut *store, GAS_EXPORT).map(|gas| bits(&gas.get(&mut *store)));
+            Came {
+                ended,
+                gas: gas.filter(|_| self.is_metered),
+                memory: memory.unwrap_or_default(),
+                globals: globals.into_iter().map(|(_, value)| value).collect(),
+            }
+        };
+        let before = state(&mut store, Ok(Vec::new()));
+        // The count is of gas above the limit.
+        if let Some(gas) = instance.get_global(&mut store, GAS_EXPORT) {
+            gas.set(&mut store, Val::I64(-(1 << 60))).unwrap();
+        }
+        let function = instance.get_func(&mut store, name).unwrap();
+        let ty = function.ty(&store);
+        let given: Vec<Val> = ty
+            .params()
+            .zip(arguments)
+            .map(|(ty, value)| match ty {
+                wasmtime::ValType::I32 => Val::I32(*value as i32),
+                wasmtime::ValType::I64 => Val::I64(*value as i64),
+                wasmtime::ValType::F32 => Val::F32(*value as u32),
+                _ => Val::F64(*value),
+            })
+            .collect();
+        let mut got = vec![Val::I32(0); ty.results().len()];
+        let ended = match function.call(&mut store, &given, &mut got) {
+            Ok(()) => Ok(got.iter().map(bits).collect()),
+            Err(error) => Err(format!("{}", error.root_cause())),
+        };
+        let mut after = state(&mut store, ended);
+        after.gas = after.gas.map(|gas| gas.wrapping_add(1 << 60));
+        (before, after)
+    }
+
+    /// As many lanes as there are calls, all in one dispatch.
+    fn lanes(
+        &self,
+        device: &Device,
+        integers: Integers,
+        name: &str,
+        before: &Came,
+        calls: &[Vec<u64>],
+    ) -> Vec<(Ending, Came)> {
+        let kernel = Kernel::compile(&self.wasm, self.is_metered, integers, &[name]).unwrap();
+        let program = super::program::Program::read(&self.wasm, self.is_metered).unwrap();
+        let compiled = Compiled::new(device, kernel).unwrap();
+        let pages = before.memory.len() / 65_536;
+        let shape = compiled.shape(0, 4096, (pages as u32 + 2).max(2));
+        let group = Group::new(&compiled, shape, calls.len() as u32, &before.memory).unwrap();
+        let mut mutable = before.globals.iter();
+        let globals: Vec<u64> = program
+            .globals
+            .iter()
+            .map(|global| if global.is_mutable { *mutable.next().unwrap() } else { global.initial.unwrap_or(0) })
+            .collect();
+        let asked: Vec<_> = (0..)
+            .zip(calls)
+            .map(|(lane, arguments)| Call {
+                lane,
+                entry: name,
+                arguments,
+                globals: &globals,
+                pages: pages as u32,
+                inbox: &[],
+            })
+            .collect();
+        let returned = group.run(&asked).unwrap();
+        let memory: Vec<_> = (0..).zip(&returned).map(|(lane, r)| (lane, 0, r.pages * 65_536)).collect();
+        let memory = group.read_memory(&memory).unwrap();
+        returned
+            .into_iter()
+            .zip(memory)
+            .map(|(returned, memory)| {
+                let kept = |at: &usize| program.globals[*at].is_mutable;
+                let came = Came {
+                    ended: match returned.ending {
+                        Ending::Done => Ok(returned.results),
+                        ending => Err(ending.to_string()),
+                    },
+                    gas: self.is_metered.then_some(returned.gas),
+                    memory,
+                    globals: (0..program.globals.len()).filter(kept).map(|at| returned.globals[at]).collect(),
+                };
+                (returned.ending, came)
+            })
+            .collect()
+    }
+
+    /// Calls with all these arguments, on lanes side by side and one by one natively. Gives how many bailed.
+    fn agree(&self, device: &Device, name: &str, calls: &[Vec<u64>]) -> usize {
+        let mut bailed = 0;
+        for integers in forms(device) {
+            let (before, _) = self.native(name, &calls[0]);
+            let lanes = self.lanes(device, integers, name, &before, calls);
+            for (arguments, (ending, lane)) in calls.iter().zip(lanes) {
+                let (_, native) = self.native(name, arguments);
+                match ending {
+                    Ending::Bail(_) => bailed += 1,
+                    Ending::Trap(_) => assert_eq!(lane.ended, native.ended, "{name} {arguments:x?}, {integers:?}"),
+                    Ending::Done => assert!(
+                        lane == native,
+                        "{name} {arguments:x?}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
+                        lane.ended,
+                        lane.gas,
+                        lane.globals,
+                        native.ended,
+                        native.gas,
+                        native.globals
+                    ),
+                }
+            }
+        }
+        bailed
+    }
+}
+
+/// Text to both engines.
+fn both(wat: &str) -> Both {
+    Both::new(&wat::parse_str(wat).unwrap(), true)
+}
+
+#[test]
+fn a_loop_counts() {
+    let Some(device) = device() else { return };
+    let both = both(
+        r#"(module (memory (export "memory") 1) (global $g (mut i32) (i32.const 5))
+          (func (export "sum") (param $n i32) (result i64) (local $s i64)
+            (block $out (loop $again
+              (br_if $out (i32.eqz (local.get $n)))
+              (local.set $s (i64.add (local.get $s) (i64.extend_i32_u (local.get $n))))
+              (i32.store offset=16 (i32.shl (local.get $n) (i32.const 2)) (local.get $n))
+              (global.set $g (i32.add (global.get $g) (i32.const 3)))
+              (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+              (br $again)))
+            (local.get $s)))"#,
+    );
+    let calls: Vec<_> = [0, 1, 2, 3, 100, 16_379, 16_380, 16_381].into_iter().map(|n| vec![n]).collect();
+    assert_eq!(both.agree(&device, "sum", &calls), 0);
+}
+
+/// Operands where carries, signs and shifts show.
+const OPERANDS: [u64; 18] = [
+    0,
+    1,
+    2,
+    7,
+    31,
+    32,
+    63,
+    64,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_0000_0000,
+    0xffff_ffff_ffff_ffff,
+    0x0123_4567_89ab_cdef,
+    0xfedc_ba98_7654_3210,
+];
+
+/// Every pair of them, and pairs at random.
+fn pairs() -> Vec<Vec<u64>> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random ^ random >> 29
+    };
+    let listed = OPERANDS.iter().flat_map(|a| OPERANDS.iter().map(|b| vec![*a, *b]));
+    listed.chain((0..188).map(|at| vec![next(), next() >> (at % 64)])).collect()
+}
+
+#[test]
+fn integer_instructions_are_exact() {
+    let Some(device) = device() else { return };
+    let two = "add sub mul div_s div_u rem_s rem_u and or xor shl shr_s shr_u rotl rotr";
+    let compare = "eq ne lt_s lt_u gt_s gt_u le_s le_u ge_s ge_u";
+    for (ty, one) in [("i32", "clz ctz popcnt extend8_s extend16_s"), ("i64", "clz ctz popcnt extend8_s extend16_s extend32_s")]
+    {
+        let other = if ty == "i32" { "i64" } else { "i32" };
+        let mut text = String::from("(module (memory (export \"memory\") 1)\n");
+        let mut calls = String::new();
+        // What traps has a function of its own; all else is gathered in one, of which each result is kept in memory.
+        let mut gathered = 0;
+        for op in two.split(' ').filter(|op| !op.contains("div") && !op.contains("rem")) {
+            calls += &format!("({ty}.store offset={gathered} (i32.const 0) ({ty}.{op} (local.get 0) (local.get 1)))\n");
+            gathered += 8;
+        }
+        for op in compare.split(' ') {
+            calls += &format!("(i32.store offset={gathered} (i32.const 0) ({ty}.{op} (local.get 0) (local.get 1)))\n");
+            gathered += 8;
+        }
+        for op in one.split(' ') {
+            calls += &format!("({ty}.store offset={gathered} (i32.const 0) ({ty}.{op} (local.get 0)))\n");
+            gathered += 8;
+        }
+        calls += &format!("(i32.store offset={gathered} (i32.const 0) ({ty}.eqz (local.get 0)))\n");
+        gathered += 8;
+        let conversions: &[&str] = if ty == "i32" { &["extend_i32_s", "extend_i32_u"] } else { &["wrap_i64"] };
+        for op in conversions {
+            calls += &format!("({other}.store offset={gathered} (i32.const 0) ({other}.{op} (local.get 0)))\n");
+            gathered += 8;
+        }
+        text += &format!("(func (export \"all\") (param {ty} {ty}) {calls})\n");
+        for op in ["div_s", "div_u", "rem_s", "rem_u"] {
+            text += &format!("(func (export \"{op}\") (param {ty} {ty}) (result {ty}) ({ty}.{op} (local.get 0) (local.get 1)))");
+        }
+        let both = both(&format!("{text})"));
+        for name in ["all", "div_s", "div_u", "rem_s", "rem_u"] {
+            assert_eq!(both.agree(&device, name, &pairs()), 0, "{ty} {name}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_reached_byte_by_byte_and_not_beyond_its_end() {
+    let Some(device) = device() else { return };
+    let mut loads = String::new();
+    for (at, op) in [
+        "i32.load8_s", "i32.load8_u", "i32.load16_s align=1", "i32.load16_u align=1", "i32.load align=1",
+        "i64.load8_s", "i64.load8_u", "i64.load16_s align=1", "i64.load16_u align=1", "i64.load32_s align=1",
+        "i64.load32_u align=1", "i64.load align=1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (ty, rest) = op.split_at(3);
+        let (name, align) = rest.split_once(' ').unwrap_or((rest, ""));
+        loads += &format!("({ty}.store offset={} (i32.const 4096) ({ty}{name} offset=3 {align} (local.get 0)))\n", 8 * at);
+    }
+    let both = both(&format!(
+        r#"(module (memory (export "memory") 1 3)
+          (data (i32.const 0) "\80\01\fe\7f\ff\00\c3\99\12\34\56\78\9a\bc\de\f0\0f\ed")
+          (data (i32.const 65519) "\01\82\03\84\05\86\07\88\09\8a\0b\8c\0d\8e\0f\90\91")
+          (func (export "loads") (param i32) {loads})
+          (func (export "store8") (param i32 i64) (i64.store8 offset=1 (local.get 0) (local.get 1)))
+          (func (export "store16") (param i32 i64) (i64.store16 offset=1 align=1 (local.get 0) (local.get 1)))
+          (func (export "store32") (param i32 i64) (i64.store32 offset=1 align=1 (local.get 0) (local.get 1)))
+          (func (export "store64") (param i32 i64) (i64.store offset=1 align=1 (local.get 0) (local.get 1)))
+          (func (export "aligned") (param i32 i64) (result i64)
+            (i32.store16 (local.get 0) (i32.const 0x1234))
+            (i32.store offset=4 (local.get 0) (i32.wrap_i64 (local.get 1)))
+            (i64.store offset=8 (local.get 0) (local.get 1))
+            (i64.add (i64.load offset=8 (local.get 0)) (i64.load32_s offset=4 (local.get 0))))
+          (func (export "grow") (param i32) (result i32)
+            (i32.store (i32.const 0) (memory.grow (local.get 0)))
+            (i32.store offset=4 (i32.const 0) (memory.size))
+            (i32.store8 (i32.const 65536) (i32.const 1))
+            (memory.size))
+          (func (export "far") (param i32) (result i32) (i32.load offset=0xffffffff align=1 (local.get 0))))"#
+    ));
+    let places: Vec<u64> = (0..20).chain(65_500..65_540).chain([0x7fff_ffff, 0xffff_fff0, 0xffff_ffff]).collect();
+    let one: Vec<_> = places.iter().map(|at| vec![*at]).collect();
+    let two: Vec<_> = places.iter().map(|at| vec![*at, 0xf1e2_d3c4_b5a6_9788]).collect();
+    for name in ["store8", "store16", "store32", "store64"] {
+        assert_eq!(both.agree(&device, name, &two), 0, "{name}");
+    }
+    assert_eq!(both.agree(&device, "loads", &one), 0);
+    assert_eq!(both.agree(&device, "far", &one), 0);
+    assert_eq!(both.agree(&device, "grow", &[vec![0], vec![1], vec![2], vec![3], vec![65_536], vec![0xffff_ffff]]), 0);
+    // Half of these are aligned.
+    assert!(both.agree(&device, "aligned", &two) > 20);
+}
+
+#[test]
+fn control_goes_where_it_should() {
+    let Some(device) = device() else { return };
+    let both = both(
+        r#"(module (memory (export "memory") 1) (global $g (mut i32) (i32.const 0))
+          (func $note (param i32)
+            (global.set $g (i32.add (i32.mul (global.get $g) (i32.const 10)) (local.get 0))))
+          (func (export "table") (param i32) (result i32)
+            (block $d (block $c (block $b (block $a
+              (br_table $a $b $c $a $d (local.get 0)))
+              (call $note (i32.const 1)) (br $c))
+              (call $note (i32.const 2)))
+              (call $note (i32.const 3)) (br_if $d (i32.eq (local.get 0) (i32.const 3))) (call $note (i32.const 4)))
+            (global.get $g))
+          (func (export "values") (param i32) (result i32)
+            (i32.add (i32.const 100)
+              (block $a (result i32)
+                (i32.add (i32.const 7)
+                  (block $b (result i32)
+                    (br_table $a $b $a (i32.mul (local.get 0) (i32.const 11)) (local.get 0)))))))
+          (func (export "arms") (param i32) (result i32)
+            (block $out
+              (if (i32.and (local.get 0) (i32.const 1))
+                (then (call $note (i32.const 1)) (br_if $out (i32.and (local.get 0) (i32.const 2))) (call $note (i32.const 2)))
+                (else (if (i32.and (local.get 0) (i32.const 4)) (then (call $note (i32.const 3)) (br $out))) (call $note (i32.const 4))))
+              (if (i32.and (local.get 0) (i32.const 8)) (then (return (i32.const 77))))
+              (call $note (i32.const 5)))
+            (if (result i32) (i32.eqz (global.get $g)) (then (i32.const 1)) (else (global.get $g))))
+          (func (export "loops") (param $n i32) (result i32) (local $i i32) (local $j i32) (local $s i32)
+            (block $done
+              (loop $outer
+                (local.set $j (i32.const 0))
+                (loop $inner
+                  (local.set $s (i32.add (local.get $s) (i32.xor (local.get $i) (local.get $j))))
+                  (br_if $done (i32.gt_u (local.get $s) (i32.const 5000)))
+                  (local.set $j (i32.add (local.get $j) (i32.const 1)))
+                  (if (i32.eq (local.get $j) (i32.const 5)) (then
+                    (br_if $outer (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n)))
+                    (br $done)))
+                  (br $inner))))
+            (local.get $s))
+          (func (export "loop_values") (param $n i32) (result i32)
+            (i32.const 3) (local.get $n)
+            (loop $l (param i32 i32) (result i32)
+              (local.set $n) (i32.add (local.get $n)) (local.get $n) (i32.const 1) (i32.sub)
+              (local.tee $n) (br_if $l (local.get $n)) (i32.add)))
+          (func (export "stop") (param i32) (result i32)
+            (if (i32.gt_s (local.get 0) (i32.const 2)) (then unreachable))
+            (loop $l (br_if $l (i32.eqz (local.get 0))))
+            (local.get 0)))"#,
+    );
+    let calls: Vec<_> = (0..20).chain([100, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]).map(|n| vec![n]).collect();
+    for name in ["table", "values", "arms", "loops"] {
+        assert_eq!(both.agree(&device, name, &calls), 0, "{name}");
+    }
+    let few: Vec<_> = (1..20).map(|n| vec![n]).collect();
+    assert_eq!(both.agree(&device, "loop_values", &few), 0);
+    assert_eq!(both.agree(&device, "stop", &few), 0);
+}
+
+#[test]
+fn calls_nest_and_come_back() {
+    let Some(device) = device() else { return };
+    let both = both(
+        r#"(module (memory (export "memory") 1) (global $g (mut i32) (i32.const 1))
+          (type $one (func (param i32) (result i32))) (type $none (func))
+          (table 6 funcref) (elem (i32.const 0) $fib $even $odd $big $nothing)
+          (func $fib (export "fib") (param i32) (result i32)
+            (if (result i32) (i32.lt_u (local.get 0) (i32.const 2)) (then (local.get 0))
+              (else (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1))) (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
+          (func $even (export "even") (param i32) (result i32)
+            (if (result i32) (local.get 0) (then (call $odd (i32.sub (local.get 0) (i32.const 1)))) (else (i32.const 1))))
+          (func $odd (param i32) (result i32)
+            (if (result i32) (local.get 0) (then (call $even (i32.sub (local.get 0) (i32.const 1)))) (else (i32.const 0))))
+          (func $nothing)
+          (func $big (param i32) (result i32) (local i64)
+            (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 8) (i32.const 1))
+            (i32.store (i32.const 16) (i32.const 2)) (i32.store (i32.const 24) (i32.const 2)) (i32.store (i32.const 32) (i32.const 2))
+            (local.set 1 (i64.extend_i32_u (local.get 0)))
+            (if (i32.and (local.get 0) (i32.const 1)) (then (return (i32.const 1000))))
+            (i32.wrap_i64 (i64.mul (local.get 1) (local.get 1))))
+          (func (export "many") (param i32) (result i32) (local $i i32) (local $s i32)
+            (loop $l
+              (local.set $s (i32.add (i32.mul (local.get $s) (i32.const 3))
+                (i32.sub (call $big (local.get $i)) (call $big (i32.add (local.get $i) (local.get $s))))))
+              (if (i32.eq (i32.and (local.get $i) (i32.const 3)) (i32.const 2))
+                (then (local.set $s (call $big (local.get $s))))
+                (else (global.set $g (i32.add (global.get $g) (call $big (global.get $g))))))
+              (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get 0))))
+            (block $b (result i32)
+              (drop (br_if $b (local.get $s) (call $big (local.get $s))))
+              (call $big (i32.const 6))))
+          (func (export "indirect") (param i32 i32) (result i32)
+            (i32.add (global.get $g) (call_indirect (type $one) (local.get 0) (local.get 1)))))"#,
+    );
+    let calls: Vec<_> = (0..16).map(|n| vec![n]).collect();
+    for name in ["fib", "even", "many"] {
+        assert_eq!(both.agree(&device, name, &calls), 0, "{name}");
+    }
+    let calls: Vec<_> = (0..6).flat_map(|n| [0, 1, 2, 3, 4, 5, 6, 1 << 31].map(|at| vec![n, at])).collect();
+    assert_eq!(both.agree(&device, "indirect", &calls), 0);
+    // More frames than the lane's stack has room for.
+    assert_eq!(both.agree(&device, "even", &[vec![100_000], vec![10]]), forms(&device).len());
+}

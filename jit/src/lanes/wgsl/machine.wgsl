@@ -1,0 +1,339 @@
+// A lane: where its words lie, how it ends, and how it reaches its linear memory. The compiler adds the states of the
+// machine to `main`.
+//
+// Words are interleaved: word w of lane l of a tile of LANES lanes is `words[tile + w * LANES + l]`, so that lanes in step
+// touch neighbouring words. A lane's words are its header (`layout.rs`), its call stack and its window: linear memory, and
+// one word more, since an access that is not aligned reads the word behind it.
+
+const LANES = 64u;
+
+// Mirrors `layout::Header`.
+const HEADER_STATUS = 0u;
+const HEADER_STATE = 1u;
+const HEADER_GAS = 2u;
+const HEADER_PAGES = 4u;
+const HEADER_DIRTY = 5u;
+const HEADER_SPENT = 6u;
+
+// Mirrors `ending::Ending`.
+const DONE = 1u;
+const FAULT_MEMORY = 3u;
+const FAULT_TABLE = 4u;
+const FAULT_ENTRY_NULL = 5u;
+const FAULT_ENTRY_TYPE = 6u;
+const FAULT_DIVISION = 7u;
+const FAULT_OVERFLOW = 8u;
+const FAULT_CONVERSION = 9u;
+const BAIL_BUDGET = 32u;
+const BAIL_WINDOW = 33u;
+const BAIL_STACK = 34u;
+const BAIL_HOST = 35u;
+const BAIL_ALIGNMENT = 36u;
+
+// Mirrors `layout::Shape`.
+struct Shape {
+    lane_words: u32,
+    stack_word: u32,
+    window_word: u32,
+    window_pages: u32,
+    granule_shift: u32,
+    budget: u32,
+    pages_max: u32,
+    inbox_word: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> words: array<u32>;
+@group(0) @binding(1) var<storage, read> tables: array<u32>;
+@group(0) @binding(2) var<storage, read> shape: Shape;
+
+// How the lane ended; 0: it runs. What runs on after a fault changes nothing that anyone will see.
+var<private> status: u32;
+var<private> gas: Wide;
+var<private> fault_gas: Wide;
+// Instructions so far, about: loops and states count theirs each time.
+var<private> spent: u32;
+var<private> memory_bytes: u32;
+// A bit for each granule of memory that was written.
+var<private> dirty: u32;
+var<private> header: u32;
+var<private> window: u32;
+var<private> stack: u32;
+var<private> stack_end: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(num_workgroups) tiles: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    begin(tile.x + tile.y * tiles.x, lane);
+}
+
+fn begin(tile: u32, lane: u32) {
+    header = tile * shape.lane_words * LANES + lane;
+    window = header + shape.window_word * LANES;
+    stack = header + shape.stack_word * LANES;
+    stack_end = window;
+    status = words[header + HEADER_STATUS * LANES];
+    memory_bytes = words[header + HEADER_PAGES * LANES] << 16u;
+    gas = wide(0u, 0u);
+    fault_gas = wide(0u, 0u);
+    spent = 0u;
+    dirty = 0u;
+}
+
+fn header_word(at: u32) -> u32 { return words[header + at * LANES]; }
+fn set_header_word(at: u32, value: u32) { words[header + at * LANES] = value; }
+
+fn finish() {
+    if (status != DONE) { gas = fault_gas; }
+    set_header_word(HEADER_STATUS, status);
+    set_header_word(HEADER_GAS, wide_low(gas));
+    set_header_word(HEADER_GAS + 1u, wide_high(gas));
+    set_header_word(HEADER_PAGES, memory_bytes >> 16u);
+    set_header_word(HEADER_DIRTY, dirty);
+    set_header_word(HEADER_SPENT, spent);
+}
+
+// Ends the lane, unless it has ended: what came first counts.
+fn end(how: u32) {
+    if (status == 0u) {
+        status = how;
+        fault_gas = gas;
+    }
+}
+
+fn charge(amount: Wide) { gas = wide_add(gas, amount); }
+
+// Counts instructions against the budget of a dispatch.
+fn tick(instructions: u32) {
+    spent += instructions;
+    if (spent > shape.budget) { end(BAIL_BUDGET); }
+}
+
+// ---- Frames of functions that may be active more than once -------------------------------------------------------------------
+
+// Room for so many words on the call stack; where they begin. A lane that has no room has ended, and what it writes over is
+// its own: frames are smaller than windows.
+fn push_frame(count: u32) -> u32 {
+    let at = stack;
+    if (stack_end - at < count * LANES) {
+        end(BAIL_STACK);
+        return header;
+    }
+    stack = at + count * LANES;
+    return at;
+}
+fn pop_frame(count: u32) -> u32 {
+    if (status == 0u) { stack -= count * LANES; }
+    return select(header, stack, status == 0u);
+}
+fn frame_word(frame: u32, at: u32) -> u32 { return words[frame + at * LANES]; }
+fn set_frame_word(frame: u32, at: u32, value: u32) { words[frame + at * LANES] = value; }
+
+// ---- Linear memory -----------------------------------------------------------------------------------------------------------
+
+// The byte that an access of `size` bytes begins at; 0 if it would leave the memory, which ends the lane.
+fn place(at: u32, offset: u32, size: u32) -> u32 {
+    let room = memory_bytes - size;
+    let bad = memory_bytes < size || offset > room || at > room - offset;
+    if (bad) { end(FAULT_MEMORY); }
+    return select(at + offset, 0u, bad);
+}
+fn place_wide(at: Wide, offset: u32, size: u32) -> u32 {
+    return place(select(wide_low(at), 0xffffffffu, wide_high(at) != 0u), offset, size);
+}
+
+fn word_index(byte: u32) -> u32 { return window + (byte >> 2u) * LANES; }
+fn mark(byte: u32) { dirty |= 1u << (byte >> shape.granule_shift); }
+fn aligned(byte: u32, mask: u32) -> u32 {
+    let bad = (byte & mask) != 0u;
+    if (bad) { end(BAIL_ALIGNMENT); }
+    return select(byte, 0u, bad);
+}
+
+fn load8(byte: u32) -> u32 { return (words[word_index(byte)] >> ((byte & 3u) * 8u)) & 0xffu; }
+fn load16(byte: u32) -> u32 { return (words[word_index(aligned(byte, 1u))] >> ((byte & 2u) * 8u)) & 0xffffu; }
+fn load32(byte: u32) -> u32 { return words[word_index(aligned(byte, 3u))]; }
+fn load64(byte: u32) -> Wide {
+    let at = word_index(aligned(byte, 3u));
+    return wide(words[at], words[at + LANES]);
+}
+
+// Where nothing is said of the alignment: from two words.
+fn joined(low: u32, high: u32, shift: u32) -> u32 { return (low >> shift) | ((high << 1u) << (31u - shift)); }
+fn load16_any(byte: u32) -> u32 { return load32_any(byte) & 0xffffu; }
+fn load32_any(byte: u32) -> u32 {
+    let at = word_index(byte);
+    return joined(words[at], words[at + LANES], (byte & 3u) * 8u);
+}
+fn load64_any(byte: u32) -> Wide {
+    let at = word_index(byte);
+    let middle = words[at + LANES];
+    let shift = (byte & 3u) * 8u;
+    // The third word holds nothing of an aligned number, and need not be there then.
+    let last = words[select(at, at + 2u * LANES, shift != 0u)];
+    return wide(joined(words[at], middle, shift), joined(middle, last, shift));
+}
+
+// Writes the bits of a word that are set in `mask`.
+fn blend(at: u32, mask: u32, value: u32) {
+    words[at] = (words[at] & ~mask) | (value & mask);
+}
+fn store8(byte: u32, value: u32) {
+    let shift = (byte & 3u) * 8u;
+    mark(byte);
+    blend(word_index(byte), 0xffu << shift, value << shift);
+}
+fn store16(byte: u32, value: u32) {
+    let shift = (aligned(byte, 1u) & 2u) * 8u;
+    mark(byte);
+    blend(word_index(byte), 0xffffu << shift, value << shift);
+}
+fn store32(byte: u32, value: u32) {
+    let at = word_index(aligned(byte, 3u));
+    mark(byte);
+    words[at] = value;
+}
+fn store64(byte: u32, value: Wide) {
+    let at = word_index(aligned(byte, 3u));
+    mark(byte);
+    mark(byte + 4u);
+    words[at] = wide_low(value);
+    words[at + LANES] = wide_high(value);
+}
+fn store16_any(byte: u32, value: u32) {
+    mark(byte);
+    mark(byte + 1u);
+    spread(byte, 0xffffu, value);
+}
+fn store32_any(byte: u32, value: u32) {
+    mark(byte);
+    mark(byte + 3u);
+    spread(byte, 0xffffffffu, value);
+}
+fn store64_any(byte: u32, value: Wide) {
+    store32_any(byte, wide_low(value));
+    store32_any(byte + 4u, wide_high(value));
+}
+fn spread(byte: u32, mask: u32, value: u32) {
+    let at = word_index(byte);
+    let shift = (byte & 3u) * 8u;
+    blend(at, mask << shift, value << shift);
+    let over = (mask >> 1u) >> (31u - shift);
+    if (over != 0u) { blend(at + LANES, over, (value >> 1u) >> (31u - shift)); }
+}
+
+fn memory_size() -> u32 { return memory_bytes >> 16u; }
+// The size before, in pages; all ones if the module allows no more.
+fn memory_grow(by: u32) -> u32 {
+    let before = memory_size();
+    if (by > shape.pages_max - before) { return 0xffffffffu; }
+    if (by > shape.window_pages - before) {
+        end(BAIL_WINDOW);
+        return 0xffffffffu;
+    }
+    memory_bytes += by << 16u;
+    return before;
+}
+
+// Whether `count` bytes from `at` on are there.
+fn reaches(at: u32, count: u32) -> bool { return count <= memory_bytes && at <= memory_bytes - count; }
+fn memory_fill(to: u32, value: u32, count: u32) {
+    if (!reaches(to, count)) {
+        end(FAULT_MEMORY);
+        return;
+    }
+    let word = (value & 0xffu) * 0x01010101u;
+    var at = to;
+    let past = to + count;
+    while (at < past && status == 0u) {
+        if ((at & 3u) == 0u && past - at >= 4u) {
+            words[word_index(at)] = word;
+            mark(at);
+            at += 4u;
+        } else {
+            store8(at, word);
+            at += 1u;
+        }
+        tick(4u);
+    }
+}
+fn memory_copy(to: u32, source: u32, count: u32) {
+    if (!reaches(to, count) || !reaches(source, count)) {
+        end(FAULT_MEMORY);
+        return;
+    }
+    // From the end where the target lies behind what it overlaps.
+    let backwards = to > source;
+    for (var done = 0u; done < count && status == 0u; done++) {
+        let at = select(done, count - 1u - done, backwards);
+        store8(to + at, load8(source + at));
+        tick(4u);
+    }
+}
+
+// Bytes that the host left for the lane, from word `from` of its inbox on.
+fn copy_in(to: u32, from_word: u32, count: u32) {
+    if (!reaches(to, count)) {
+        end(FAULT_MEMORY);
+        return;
+    }
+    for (var done = 0u; done < count && status == 0u; done++) {
+        let word = words[header + (shape.inbox_word + from_word + (done >> 2u)) * LANES];
+        store8(to + done, word >> ((done & 3u) * 8u));
+        tick(4u);
+    }
+}
+
+// ---- Arithmetic that can fail ------------------------------------------------------------------------------------------------
+
+fn checked_div32(a: u32, b: u32) -> u32 {
+    if (b == 0u) { end(FAULT_DIVISION); }
+    return a / select(b, 1u, b == 0u);
+}
+fn checked_rem32(a: u32, b: u32) -> u32 {
+    if (b == 0u) { end(FAULT_DIVISION); }
+    return a % select(b, 1u, b == 0u);
+}
+fn checked_div32_signed(a: u32, b: u32) -> u32 {
+    if (b == 0u) { end(FAULT_DIVISION); }
+    if (a == 0x80000000u && b == 0xffffffffu) { end(FAULT_OVERFLOW); }
+    return div32_signed(a, select(b, 1u, b == 0u));
+}
+fn checked_rem32_signed(a: u32, b: u32) -> u32 {
+    if (b == 0u) { end(FAULT_DIVISION); }
+    return rem32_signed(a, select(b, 1u, b == 0u));
+}
+fn divisor(b: Wide) -> Wide {
+    let zero = wide_is_zero(b);
+    if (zero) { end(FAULT_DIVISION); }
+    return wide_select(b, wide(1u, 0u), zero);
+}
+fn checked_wide_div(a: Wide, b: Wide) -> Wide { return wide_div(a, divisor(b)); }
+fn checked_wide_rem(a: Wide, b: Wide) -> Wide { return wide_rem(a, divisor(b)); }
+fn checked_wide_div_signed(a: Wide, b: Wide) -> Wide {
+    if (wide_eq(a, wide(0u, 0x80000000u)) && wide_eq(b, wide(0xffffffffu, 0xffffffffu))) { end(FAULT_OVERFLOW); }
+    return wide_div_signed(a, divisor(b));
+}
+fn checked_wide_rem_signed(a: Wide, b: Wide) -> Wide { return wide_rem_signed(a, divisor(b)); }
+
+// What a float that is no integer's ends in: see `float_convert.wgsl`.
+fn converted(fault: u32) {
+    if (fault == 1u) { end(FAULT_CONVERSION); }
+    if (fault == 2u) { end(FAULT_OVERFLOW); }
+}
+
+// A table's entry: (state that a call goes to, canonical type + 1); 0 where there is none.
+fn table_entry(first: u32, length: u32, at: u32, type_plus_1: u32) -> u32 {
+    if (at >= length) {
+        end(FAULT_TABLE);
+        return 0u;
+    }
+    let state = tables[(first + at) * 2u];
+    let found = tables[(first + at) * 2u + 1u];
+    if (found == 0u) {
+        end(FAULT_ENTRY_NULL);
+    } else if (found != type_plus_1) {
+        end(FAULT_ENTRY_TYPE);
+    } else if (state == 0xffffffffu) {
+        end(BAIL_HOST);
+    }
+    return state;
+}
