@@ -40,6 +40,12 @@ pub const GAS_EXPORT: &str = "lockstep.gas";
 /// Prefix of the exports of a module's own mutable globals; their index follows.
 const GLOBAL_EXPORT: &str = "lockstep.global.";
 
+/// Which of the module's globals is exported by this name of ours.
+pub fn global_index(export: &str) -> usize {
+    let index = export.strip_prefix(GLOBAL_EXPORT).and_then(|index| index.parse().ok());
+    index.expect("only names that the rewriting made are asked for")
+}
+
 /// The WebAssembly that Lockstep accepts: what Emscripten emits for ao, and the finished proposals without host state of
 /// their own. Threads, garbage collection, exceptions, tail calls and several memories are refused.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL

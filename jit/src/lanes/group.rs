@@ -53,7 +53,7 @@ impl Compiled {
             broadcast: device.kernel("broadcast", Source::Wgsl(broadcast), &[Write, Read])?,
             tables,
             entries: kernel.entries,
-            globals: kernel.globals,
+            globals: kernel.initial_globals.len(),
             pages_max: kernel.pages_max,
             device: device.clone(),
         }))

@@ -10,8 +10,9 @@ use super::{
     lower::{Entry, Lowerer, Refusals},
     plan::Plan,
     program::Program,
+    turn::{self, TURN},
 };
-use crate::Error;
+use crate::{Error, ModuleFormat};
 
 /// How 64-bit integers are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +41,8 @@ pub struct Kernel {
     pub entries: HashMap<String, Entry>,
     /// The tables' entries, as the kernel reads them.
     pub tables: Vec<u32>,
-    /// How many globals the module has.
-    pub globals: usize,
+    /// The globals as their declarations say, as bits; 0 where only an instance knows.
+    pub initial_globals: Vec<u64>,
     /// Pages that its memory may grow to.
     pub pages_max: u32,
     /// What makes a lane bail if it is reached: by function, what.
@@ -58,7 +59,20 @@ impl Kernel {
     /// # Errors
     /// [`Error::Module`] for what is no valid module, has no such exports, or is too large for a kernel; it says which.
     pub fn compile(wasm: &[u8], inject: bool, integers: Integers, exports: &[&str]) -> Result<Kernel, Error> {
-        let program = Program::read(wasm, inject)?;
+        Kernel::of_program(&Program::read(wasm, inject)?, integers, exports)
+    }
+
+    /// Compiles what a message to a process reaches: the entry [`TURN`].
+    ///
+    /// # Errors
+    /// As [`Kernel::compile`].
+    pub fn of_process(wasm: &[u8], format: ModuleFormat, integers: Integers) -> Result<Kernel, Error> {
+        let mut program = Program::read(wasm, format.is_metered())?;
+        turn::add(&mut program, format)?;
+        Kernel::of_program(&program, integers, &[TURN])
+    }
+
+    fn of_program(program: &Program<'_>, integers: Integers, exports: &[&str]) -> Result<Kernel, Error> {
         let refused = |why: String| Error::Module(format!("lanes cannot take it: {why}"));
         if program.globals.len() > GLOBALS_MAX {
             return Err(refused(format!("{} globals, of at most {GLOBALS_MAX}", program.globals.len())));
@@ -74,9 +88,9 @@ impl Kernel {
             }
             functions.push(function);
         }
-        let plan = Plan::new(&program, &functions);
+        let plan = Plan::new(program, &functions);
         let mut builder = Builder::new(prelude(integers)?);
-        let lowered = Lowerer::lower(&program, &plan, &mut builder, &functions);
+        let lowered = Lowerer::lower(program, &plan, &mut builder, &functions);
         if lowered.accesses > ACCESSES_MAX || builder.size() > EXPRESSIONS_MAX {
             return Err(refused(format!(
                 "{} memory accesses and {} expressions, of at most {ACCESSES_MAX} and {EXPRESSIONS_MAX}",
@@ -94,7 +108,7 @@ impl Kernel {
             module,
             entries: exports.iter().map(|name| (*name).to_owned()).zip(lowered.entries).collect(),
             tables: lowered.tables,
-            globals: program.globals.len(),
+            initial_globals: program.globals.iter().map(|global| global.initial.unwrap_or(0)).collect(),
             pages_max: program.pages_max.unwrap_or(0).min(65_536) as u32,
             refusals: lowered.refusals,
             accesses: lowered.accesses,

@@ -10,11 +10,14 @@ mod kernel;
 mod layout;
 mod lower;
 mod plan;
+mod processes;
 mod program;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use ending::{Bail, Ending, Trap};
 pub use group::{Call, Compiled, Group, Returned};
 pub use kernel::{Integers, Kernel};
 pub use layout::{Shape, TILE_LANES};
+pub use processes::{Came, Lanes, Processes, Returned as HandedBack};

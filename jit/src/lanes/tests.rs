@@ -4,7 +4,10 @@ use lockstep_shaders::device::{Choice, Device};
 use wasmtime::Val;
 
 use super::*;
-use crate::instrument::{GAS_EXPORT, instrument};
+use crate::{
+    Engine, EngineSettings, Instance, ModuleFormat,
+    instrument::{GAS_EXPORT, instrument},
+};
 
 /// The best adapter, a program if there is no better.
 pub fn device() -> Option<Device> {
@@ -25,7 +28,7 @@ fn forms(device: &Device) -> Vec<Integers> {
 
 /// What a call came to, on either engine.
 #[derive(Debug, PartialEq)]
-struct Came {
+struct Seen {
     ended: Result<Vec<u64>, String>,
     gas: Option<u64>,
     memory: Vec<u8>,
@@ -61,7 +64,7 @@ impl Both {
     }
 
     /// Each call on a fresh instance; first what every instance begins with.
-    fn native(&self, name: &str, arguments: &[u64]) -> (Came, Came) {
+    fn native(&self, name: &str, arguments: &[u64]) -> (Seen, Seen) {
         let mut store = wasmtime::Store::new(&self.native, ());
         let instance = wasmtime::Instance::new(&mut store, &self.module, &[]).unwrap();
         let state = |store: &mut wasmtime::Store<()>, ended| {
@@ -76,7 +79,7 @@ impl Both {
                 .collect();
             globals.sort_unstable();
             let gas = instance.get_global(&mut *store, GAS_EXPORT).map(|gas| bits(&gas.get(&mut *store)));
-            Came {
+            Seen {
                 ended,
                 gas: gas.filter(|_| self.is_metered),
                 memory: memory.unwrap_or_default(),
@@ -116,9 +119,9 @@ impl Both {
         device: &Device,
         integers: Integers,
         name: &str,
-        before: &Came,
+        before: &Seen,
         calls: &[Vec<u64>],
-    ) -> Vec<(Ending, Came)> {
+    ) -> Vec<(Ending, Seen)> {
         let kernel = Kernel::compile(&self.wasm, self.is_metered, integers, &[name]).unwrap();
         let program = super::program::Program::read(&self.wasm, self.is_metered).unwrap();
         let compiled = Compiled::new(device, kernel).unwrap();
@@ -150,7 +153,7 @@ impl Both {
             .zip(memory)
             .map(|(returned, memory)| {
                 let kept = |at: &usize| program.globals[*at].is_mutable;
-                let came = Came {
+                let came = Seen {
                     ended: match returned.ending {
                         Ending::Done => Ok(returned.results),
                         ending => Err(ending.to_string()),
@@ -444,4 +447,68 @@ fn calls_nest_and_come_back() {
     assert_eq!(both.agree(&device, "indirect", &calls), 0);
     // More frames than the lane's stack has room for.
     assert_eq!(both.agree(&device, "even", &[vec![100_000], vec![10]]), forms(&device).len());
+}
+
+/// The vector file of a shipped process: its module, the environment, and the messages.
+fn shipped(name: &str) -> (Vec<u8>, String, Vec<String>) {
+    let folder = format!("{}/../tests/processes", env!("CARGO_MANIFEST_DIR"));
+    let wasm = std::fs::read(format!("{folder}/{name}.wasm")).unwrap();
+    let file = crate::json::parse(&std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap()).unwrap();
+    let messages = file["records"].as_array().unwrap().iter().map(|record| crate::json::to_js_string(&record["msg"]));
+    (wasm, crate::json::to_js_string(&file["env"]), messages.collect())
+}
+
+fn turn<'a>(message: &'a str, environment: &'a str) -> crate::Call<'a> {
+    let time_limit = std::time::Duration::from_secs(60);
+    crate::Call { message, environment, seed: "", gas_limit: crate::gas::DEFAULT_LIMIT, time_limit }
+}
+
+/// Every message of a shipped process, in as many lanes as there are copies, against the native engine.
+fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
+    let Some(device) = device() else { return };
+    let (wasm, environment, messages) = shipped(name);
+    let engine = Engine::new(EngineSettings::default()).unwrap();
+    let module = engine.load(&wasm, format).unwrap();
+    let begun = std::time::Instant::now();
+    let lanes = Lanes::new(&device, &module, &wasm).unwrap();
+    let compiled = begun.elapsed();
+    let longest = messages.iter().map(|message| message.len() + environment.len()).max().unwrap();
+    let mut processes = lanes.processes(lanes.shape(longest), copies).unwrap();
+    let mut native = Instance::new(&module).unwrap();
+    let mut handed_back = 0;
+    for (at, message) in messages.iter().enumerate() {
+        let call = turn(message, &environment);
+        let expected = native.evaluate(&call).unwrap();
+        let calls: Vec<_> = (0..copies).map(|lane| (lane, call)).collect();
+        for ((lane, call), came) in calls.iter().zip(processes.evaluate(&calls).unwrap()) {
+            let evaluation = match came {
+                Came::Evaluated(evaluation) => evaluation,
+                Came::HandedBack(why) => {
+                    handed_back += 1;
+                    eprintln!("{name} {at}: {why:?}");
+                    processes.evaluate_natively(*lane, call).unwrap()
+                }
+            };
+            assert_eq!(evaluation.outcome, expected.outcome, "{name} {at}, lane {lane}");
+            assert_eq!((evaluation.kept, evaluation.gas_spent), (expected.kept, expected.gas_spent), "{name} {at}");
+            assert!(processes.memory(*lane) == native.memory(), "{name} {at}, lane {lane}: memory");
+        }
+    }
+    eprintln!("{name}: compiled in {compiled:?}, {handed_back} handed back");
+    assert_eq!(handed_back, 0, "{name}");
+}
+
+#[test]
+fn a_counter_in_lanes_is_a_counter() {
+    processes_agree("counter", ModuleFormat::Emscripten4, 3);
+}
+
+#[test]
+fn a_token_ledger_in_lanes_counts_its_gas() {
+    processes_agree("token", ModuleFormat::EmscriptenMetering, 2);
+}
+
+#[test]
+fn a_miner_in_lanes_finds_what_a_miner_finds() {
+    processes_agree("miner", ModuleFormat::Emscripten4, 70);
 }

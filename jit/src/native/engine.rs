@@ -7,20 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wasmtime::{Config, InstancePre, Linker, Strategy};
+use wasmtime::{Config, InstancePre, Linker, Strategy, Val};
 
 use super::{
     artifacts::Artifacts,
     live::{Live, Resting},
     memory::{Creator, RESERVATION_BYTES},
     pagemap::Pagemap,
-    stack::{GUEST_STACK_BYTES, STACK_BYTES},
+    stack::{GUEST_STACK_BYTES, STACK_BYTES, with_room},
     stop::WallClock,
 };
 use crate::{
     Error, GuestEnv, ModuleFormat,
     guest::{host::Host, link},
-    instrument::{Metering, instrument},
+    instrument::{self, Metering, instrument},
 };
 
 /// What an engine needs to know.
@@ -188,6 +188,14 @@ struct ModuleInner {
     resting: OnceLock<Resting>,
 }
 
+/// What a process begins with.
+pub(crate) struct Begins {
+    /// Its linear memory.
+    pub memory: Vec<u8>,
+    /// Its mutable globals, by index: their bits.
+    pub globals: Vec<(usize, u64)>,
+}
+
 impl Module {
     /// The format it was loaded as.
     pub fn format(&self) -> ModuleFormat {
@@ -237,6 +245,27 @@ impl Module {
 
     pub(super) fn has_hidden_state(&self) -> bool {
         self.0.has_hidden_state
+    }
+
+    /// What every process of this module begins with, for other engines.
+    ///
+    /// # Errors
+    /// As [`Instance::new`](super::Instance::new).
+    pub(crate) fn begins(&self) -> Result<Begins, Error> {
+        let begins = || {
+            let resting = self.resting()?;
+            let indices = self.globals().iter().map(|name| instrument::global_index(name));
+            let bits = |value: &Val| match value {
+                Val::I32(v) => u64::from(*v as u32),
+                Val::I64(v) => *v as u64,
+                Val::F32(v) => u64::from(*v),
+                Val::F64(v) => *v,
+                _ => 0,
+            };
+            let globals = indices.zip(resting.globals.iter().map(bits)).collect();
+            Ok(Begins { memory: resting.image.bytes()?, globals })
+        };
+        with_room(begins).map_err(|e| Error::host("cannot start a thread", e))?
     }
 
     /// The state that every process of this module begins with.

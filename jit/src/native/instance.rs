@@ -110,6 +110,15 @@ impl Instance {
         .map_err(|e| Error::host("cannot start a thread", e))?
     }
 
+    /// A process with this memory: what another engine made of it.
+    ///
+    /// # Errors
+    /// As [`Instance::new`].
+    pub fn with_memory(module: &Module, memory: &[u8], has_state: bool) -> Result<Self, Error> {
+        with_room(|| Self::over(module, Image::of(memory)?, has_state))
+            .map_err(|e| Error::host("cannot start a thread", e))?
+    }
+
     fn over(module: &Module, image: Image, has_state: bool) -> Result<Self, Error> {
         let live = Live::new(module, image)?;
         Ok(Self {

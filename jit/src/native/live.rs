@@ -259,12 +259,7 @@ impl Live {
     /// Puts a string on the guest's stack, with as much room as the format's glue gives it.
     fn push_string(&mut self, text: &str) -> wasmtime::Result<u64> {
         let stack = self.stack()?;
-        let bytes = match self.store.data().format {
-            ModuleFormat::Emscripten | ModuleFormat::Emscripten2 | ModuleFormat::Emscripten3 => {
-                4 * text.encode_utf16().count() as u64
-            }
-            _ => text.len() as u64,
-        };
+        let bytes = Names::text_bytes(self.store.data().format, text);
         let at = stack.allocate(&mut self.store, bytes + 1)?;
         self.write(at, text.as_bytes());
         self.write(at + text.len() as u64, &[0]);
@@ -283,13 +278,14 @@ fn is_stopped(error: &wasmtime::Error, stop: &Stop) -> bool {
 }
 
 /// What a format calls the exports that the host needs.
-struct Names {
+pub(crate) struct Names {
     memory: &'static str,
     table: &'static str,
-    handle: &'static str,
+    pub handle: &'static str,
     ctors: &'static str,
     main: Option<&'static str>,
-    stack: [&'static str; 3],
+    /// Functions that give, set and lower the stack pointer.
+    pub stack: [&'static str; 3],
     set_threw: &'static str,
     malloc: &'static str,
     errno_location: &'static str,
@@ -298,7 +294,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(format: ModuleFormat) -> Self {
+    pub fn of(format: ModuleFormat) -> Self {
         let named = Self {
             memory: "memory",
             table: "__indirect_function_table",
@@ -331,6 +327,16 @@ impl Names {
                 Self { dyn_call: Some("dynCall_vii"), ..named }
             }
             ModuleFormat::Wasm64 | ModuleFormat::Wasm64Metering => Self { dyn_call: Some("dynCall_vjj"), ..named },
+        }
+    }
+
+    /// Bytes that the format's glue gives a text on the stack, beside its NUL.
+    pub fn text_bytes(format: ModuleFormat, text: &str) -> u64 {
+        match format {
+            ModuleFormat::Emscripten | ModuleFormat::Emscripten2 | ModuleFormat::Emscripten3 => {
+                4 * text.encode_utf16().count() as u64
+            }
+            _ => text.len() as u64,
         }
     }
 

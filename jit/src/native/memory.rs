@@ -56,6 +56,36 @@ impl Image {
         Ok(Self { file: Arc::new(file), len: 0, written: Vec::new() })
     }
 
+    /// A memory of these bytes, whole pages.
+    ///
+    /// # Errors
+    /// As [`Image::new`].
+    pub fn of(bytes: &[u8]) -> Result<Self, Error> {
+        let mut image = Self::new()?;
+        image.set_len(bytes.len())?;
+        for (index, page) in bytes.chunks(PAGE_BYTES).enumerate() {
+            image.write_page(index, page)?;
+        }
+        Ok(image)
+    }
+
+    /// All of its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the host cannot read them.
+    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; self.len];
+        let mut at = 0;
+        while at < self.len {
+            match pread(&self.file, &mut bytes[at..], at as u64) {
+                Ok(got) if got > 0 => at += got,
+                Ok(_) => return Err(Error::host("cannot read the memory of a process", "the file ended early")),
+                Err(e) => return Err(Error::host("cannot read the memory of a process", e)),
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Bytes of host memory the image takes.
     pub fn resident_bytes(&self) -> u64 {
         self.written.iter().map(|w| u64::from(w.count_ones())).sum::<u64>() * PAGE_BYTES as u64

@@ -13,5 +13,6 @@ mod tests;
 
 pub use engine::{Engine, EngineSettings, Module};
 pub use instance::{Call, Instance};
+pub(crate) use live::Names;
 pub use memory::RESERVATION_BYTES;
 pub use stack::{STACK_BYTES, spawn_evaluator};
