@@ -138,6 +138,12 @@ impl Builder {
         }
     }
 
+    /// Every variable of the entry point, with its kind.
+    pub fn variables(&self) -> Vec<(Handle<LocalVariable>, Kind)> {
+        let all = self.function.local_variables.iter();
+        all.map(|(handle, variable)| (handle, if variable.ty == self.wide { Kind::Wide } else { Kind::Word })).collect()
+    }
+
     /// A new variable of the lane that functions of the prelude could see.
     pub fn private(&mut self, name: &str, kind: Kind) {
         let ty = self.ty(kind);
@@ -241,6 +247,31 @@ impl Builder {
     pub fn run(&mut self, name: &str, arguments: &[Value]) {
         let function = self.functions[name];
         self.push(Statement::Call { function, arguments: arguments.to_vec(), result: None });
+    }
+
+    /// A constant truth.
+    pub fn truth(&mut self, value: bool) -> Value {
+        self.function.expressions.append(Expression::Literal(Literal::Bool(value)), Span::UNDEFINED)
+    }
+
+    /// A place in the innermost block, to come back to while that is open.
+    pub fn mark(&self) -> usize {
+        self.blocks.last().expect("the outermost block is there").len()
+    }
+
+    /// Takes away what was written behind a mark.
+    pub fn cut(&mut self, mark: usize) -> Vec<(Statement, Span)> {
+        let block = self.blocks.last_mut().expect("the outermost block is there");
+        let mut all: Vec<_> = std::mem::take(block).span_into_iter().collect();
+        let behind = all.split_off(mark);
+        self.append(all);
+        behind
+    }
+
+    /// Writes what was cut.
+    pub fn append(&mut self, statements: Vec<(Statement, Span)>) {
+        let block = self.blocks.last_mut().expect("the outermost block is there");
+        statements.into_iter().for_each(|(statement, span)| block.push(statement, span));
     }
 
     /// How many blocks are open.

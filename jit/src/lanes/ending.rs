@@ -51,6 +51,8 @@ pub enum Bail {
     Instruction,
     /// A table whose entries only an instance knows.
     Table,
+    /// The driver bounded a loop that cannot be gone on with.
+    Driver,
     /// Anything a kernel should not say.
     Unknown,
 }
@@ -76,13 +78,14 @@ impl Ending {
             36 => Ending::Bail(Bail::Alignment),
             37 => Ending::Bail(Bail::Instruction),
             38 => Ending::Bail(Bail::Table),
+            39 => Ending::Bail(Bail::Driver),
             _ => Ending::Bail(Bail::Unknown),
         })
     }
 
     /// The lane's status.
     pub fn status(self) -> u32 {
-        (1..39).find(|status| Ending::of(*status) == Some(self)).unwrap_or(u32::MAX)
+        (1..40).find(|status| Ending::of(*status) == Some(self)).unwrap_or(u32::MAX)
     }
 }
 
@@ -104,7 +107,7 @@ impl Trap {
 
 impl Bail {
     /// Every reason, for counters.
-    pub const ALL: [Bail; 8] = [
+    pub const ALL: [Bail; 9] = [
         Bail::Budget,
         Bail::Window,
         Bail::Stack,
@@ -112,6 +115,7 @@ impl Bail {
         Bail::Alignment,
         Bail::Instruction,
         Bail::Table,
+        Bail::Driver,
         Bail::Unknown,
     ];
 
@@ -125,6 +129,7 @@ impl Bail {
             Bail::Alignment => "alignment",
             Bail::Instruction => "instruction",
             Bail::Table => "table",
+            Bail::Driver => "driver",
             Bail::Unknown => "unknown",
         }
     }
@@ -146,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_status_and_an_ending_are_the_same_thing() {
-        for status in (1..=9).chain(32..=38) {
+        for status in (1..=9).chain(32..=39) {
             let ending = Ending::of(status).unwrap();
             assert_eq!(ending.status(), status, "{ending}");
         }

@@ -1,6 +1,6 @@
 //! Lanes on a device: their words stay there from call to call.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use lockstep_shaders::{
     compute::{self, Access, Run, Source, Words},
@@ -9,7 +9,7 @@ use lockstep_shaders::{
 
 use super::{
     build::Kind,
-    ending::Ending,
+    ending::{Bail, Ending},
     kernel::Kernel,
     layout::{Header, PAGE_BYTES, Shape, TILE_LANES},
     lower::Entry,
@@ -17,6 +17,9 @@ use super::{
 
 /// Words that one upload or download moves at most.
 const STAGING_WORDS: usize = 8 << 20;
+
+/// Dispatches that are asked for at once, at most.
+const DISPATCHES_MAX: u32 = 16;
 
 /// A module's kernel, compiled by the device's driver.
 pub struct Compiled {
@@ -28,6 +31,7 @@ pub struct Compiled {
     tables: Words,
     entries: HashMap<String, Entry>,
     globals: usize,
+    registers: u32,
     pages_max: u32,
 }
 
@@ -54,6 +58,7 @@ impl Compiled {
             tables,
             entries: kernel.entries,
             globals: kernel.initial_globals.len(),
+            registers: kernel.registers,
             pages_max: kernel.pages_max,
             device: device.clone(),
         }))
@@ -61,7 +66,8 @@ impl Compiled {
 
     /// Lanes for this module, with room for so much.
     pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
-        Shape::new(self.globals, inbox_words, stack_words, window_pages.min(self.pages_max), self.pages_max)
+        let window_pages = window_pages.min(self.pages_max);
+        Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max)
     }
 
     /// How many lanes of a shape one group may have: whole tiles.
@@ -104,7 +110,7 @@ pub struct Returned {
     pub globals: Vec<u64>,
     /// Granules of memory that were written, a bit each.
     pub dirty: u32,
-    /// Instructions run, about.
+    /// Instructions run, in sixteens, about.
     pub spent: u32,
 }
 
@@ -145,7 +151,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Instructions that a lane may run in one dispatch, about.
+    /// Instructions that a lane may run before it gives up, in sixteens, about.
     pub fn set_budget(&self, budget: u32) {
         let shape = Shape { budget, ..self.shape };
         self.compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
@@ -195,14 +201,15 @@ impl Group {
         Ok(bytes.collect())
     }
 
-    /// Has lanes do something, all at once. Lanes that are not called do nothing.
+    /// Has lanes do something, all at once. Lanes that are not called do nothing; those that are not over by the deadline,
+    /// give or take a dispatch, give up.
     ///
     /// # Errors
     /// [`Lost`] if the device is gone: nothing is known of the lanes then.
     ///
     /// # Panics
     /// If an entry is none of the kernel's, or what it is given does not fit.
-    pub fn run(&self, calls: &[Call<'_>]) -> Result<Vec<Returned>, Lost> {
+    pub fn run(&self, calls: &[Call<'_>], deadline: Instant) -> Result<Vec<Returned>, Lost> {
         let mut headers = Vec::new();
         for call in calls {
             let entry = &self.compiled.entries[call.entry];
@@ -215,26 +222,36 @@ impl Group {
                 header[at as usize] = value as u32;
                 header[at as usize + 1] = (value >> 32) as u32;
             }
-            assert!(call.inbox.len() <= (self.shape.stack_word - self.shape.inbox_word) as usize, "the inbox holds it");
+            assert!(call.inbox.len() <= (self.shape.register_word - self.shape.inbox_word) as usize, "the inbox holds it");
             header.extend(call.inbox);
             headers.push((call.lane, 0, header));
         }
         self.put(&headers)?;
         let compiled = &self.compiled;
-        let mut run = compiled.device.run();
         let tiles = self.lanes.div_ceil(TILE_LANES);
-        run.dispatch(&compiled.machine, &[&self.words, &compiled.tables, &self.shape_words], tiles);
-        run.finish()?;
         let wanted: Vec<_> = calls.iter().map(|call| (call.lane, 0, Header::words(compiled.globals))).collect();
-        let headers = self.get(&wanted)?;
-        Ok(calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header)).collect())
+        // Lanes that are over do nothing in a dispatch: a few in a row cost little, and save waiting.
+        let mut row = 1;
+        loop {
+            let mut run = compiled.device.run();
+            for _ in 0..row {
+                run.dispatch(&compiled.machine, &[&self.words, &compiled.tables, &self.shape_words], tiles);
+            }
+            run.finish()?;
+            let headers = self.get(&wanted)?;
+            let is_over = headers.iter().all(|header| header[Header::STATUS as usize] != 0);
+            if is_over || Instant::now() >= deadline {
+                return Ok(calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header)).collect());
+            }
+            row = (2 * row).min(DISPATCHES_MAX);
+        }
     }
 
     fn returned(&self, call: &Call<'_>, header: &[u32]) -> Returned {
         let wide = |at: u32| u64::from(header[at as usize]) | u64::from(header[at as usize + 1]) << 32;
         // Of a narrow value the upper word is what was there before.
         let value = |at: u32, kind: Kind| if kind == Kind::Wide { wide(at) } else { u64::from(header[at as usize]) };
-        let ending = Ending::of(header[Header::STATUS as usize]).unwrap_or(Ending::Bail(super::Bail::Unknown));
+        let ending = Ending::of(header[Header::STATUS as usize]).unwrap_or(Ending::Bail(Bail::Budget));
         let results = &self.compiled.entries[call.entry].results;
         Returned {
             ending,

@@ -51,6 +51,8 @@ pub struct Kernel {
     pub accesses: u32,
     /// States of the machine.
     pub states: u32,
+    /// Words of variables that outlast a dispatch.
+    pub registers: u32,
 }
 
 impl Kernel {
@@ -113,6 +115,7 @@ impl Kernel {
             refusals: lowered.refusals,
             accesses: lowered.accesses,
             states: lowered.states,
+            registers: lowered.registers,
         })
     }
 }
@@ -122,7 +125,16 @@ fn prelude(integers: Integers) -> Result<naga::Module, Error> {
         Integers::Native => include_str!("wgsl/wide_u64.wgsl"),
         Integers::Pairs => include_str!("wgsl/wide_pair.wgsl"),
     };
-    let source = [wide, include_str!("wgsl/integers.wgsl"), include_str!("wgsl/machine.wgsl")].concat();
+    let source = [
+        wide,
+        include_str!("wgsl/integers.wgsl"),
+        include_str!("wgsl/float_words.wgsl"),
+        include_str!("wgsl/float32.wgsl"),
+        include_str!("wgsl/float64.wgsl"),
+        include_str!("wgsl/float_convert.wgsl"),
+        include_str!("wgsl/machine.wgsl"),
+    ]
+    .concat();
     naga::front::wgsl::parse_str(&source)
         .map_err(|e| Error::host("the lanes' prelude cannot be read", e.emit_to_string(&source)))
 }

@@ -25,12 +25,13 @@ impl Header {
     pub const PAGES: u32 = 4;
     /// Granules written.
     pub const DIRTY: u32 = 5;
-    /// Instructions run, about.
+    /// Instructions run, in sixteens, about.
     pub const SPENT: u32 = 6;
     /// Values that a call takes and gives at most.
     pub const VALUES_MAX: usize = 16;
 
-    const VALUES: u32 = 8;
+    /// Behind the two words that only the kernel reads: how deep the call stack is, and whether the lane has run before.
+    const VALUES: u32 = 9;
 
     /// Where a parameter or result lies.
     pub fn value(at: usize) -> u32 {
@@ -48,11 +49,15 @@ impl Header {
     }
 }
 
+/// Turns of loops that a lane may make in one dispatch. Mesa's CPU driver ends every loop of a kernel after 65,535 turns of
+/// eight lanes in all; a system's patience with a GPU is a matter of seconds.
+const TURNS: u32 = 7_500;
+
 /// The sizes of a group's lanes, as the kernel reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Shape {
-    /// Words of a lane: header, inbox, call stack, window and one more.
+    /// Words of a lane: header, inbox, registers, call stack, window and what an access at its end may touch.
     pub lane_words: u32,
     /// Where the call stack begins.
     pub stack_word: u32,
@@ -62,19 +67,31 @@ pub struct Shape {
     pub window_pages: u32,
     /// A byte's granule is its address shifted right by this.
     pub granule_shift: u32,
-    /// Instructions that a lane may run in one dispatch, about.
+    /// Instructions that a lane may run before it gives up, in sixteens, about.
     pub budget: u32,
     /// Pages that the module lets its memory grow to.
     pub pages_max: u32,
     /// Where the inbox begins: what the host says to the lane.
     pub inbox_word: u32,
+    /// Where the variables are kept between dispatches.
+    pub register_word: u32,
+    /// Turns of loops that a lane may make in one dispatch.
+    pub turns: u32,
 }
 
 impl Shape {
     /// Lanes with room for `window_pages` pages of memory, `stack_words` of nested calls and `inbox_words` from the host.
-    pub fn new(globals: usize, inbox_words: u32, stack_words: u32, window_pages: u32, pages_max: u32) -> Shape {
+    pub fn new(
+        globals: usize,
+        inbox_words: u32,
+        registers: u32,
+        stack_words: u32,
+        window_pages: u32,
+        pages_max: u32,
+    ) -> Shape {
         let inbox_word = Header::words(globals);
-        let stack_word = inbox_word + inbox_words;
+        let register_word = inbox_word + inbox_words;
+        let stack_word = register_word + registers;
         let window_word = stack_word + stack_words;
         // Without memory there is still the word that a faulting access falls back to, and the two behind it.
         let window_words = window_pages * (PAGE_BYTES / 4) + 3;
@@ -87,6 +104,8 @@ impl Shape {
             budget: u32::MAX / 2,
             pages_max,
             inbox_word,
+            register_word,
+            turns: TURNS,
         }
     }
 
@@ -108,7 +127,7 @@ mod tests {
     #[test]
     fn every_byte_of_a_window_has_a_granule() {
         for pages in [0, 1, 2, 3, 5, 31, 32, 33, 1000] {
-            let shape = Shape::new(2, 0, 0, pages, 65_536);
+            let shape = Shape::new(2, 0, 0, 0, pages, 65_536);
             let last = (pages.max(1) * PAGE_BYTES - 1) >> shape.granule_shift;
             assert!(last < GRANULES, "{pages} pages");
             assert!(2 * (last + 1) >= GRANULES.min(last + 1), "{pages} pages");

@@ -2,7 +2,7 @@
 //!
 //! Drivers inline every call, so a kernel in which functions called functions would have the size of the call tree, and
 //! recursion would have no place. Here a function is there once: a call sets where to go on and leaves. Only what is small
-//! or called from one place, and calls nothing that is not so itself, is compiled in place.
+//! or called from one place, has no loop, and calls nothing that is not so itself, is compiled in place.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,7 +57,8 @@ impl Plan {
             let is_small = accesses <= IN_PLACE_ACCESSES_MAX && ops <= IN_PLACE_OPS_MAX;
             let called_once = graph.sites.get(&function) == Some(&1) && !graph.in_tables.contains(&function);
             let is_cyclic = graph.is_cyclic(function, &components);
-            if !calls_machine && !is_cyclic && depth < IN_PLACE_DEPTH_MAX && (is_small || called_once) {
+            let loops = own.ops.iter().any(|(op, _)| matches!(op, Operator::Loop { .. }));
+            if !calls_machine && !is_cyclic && !loops && depth < IN_PLACE_DEPTH_MAX && (is_small || called_once) {
                 in_place.insert(function);
             }
         }

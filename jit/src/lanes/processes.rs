@@ -136,7 +136,8 @@ impl Processes {
                 inbox: &inbox.words,
             })
             .collect();
-        let returned = self.group.run(&asked)?;
+        let patience = calls.iter().map(|(_, call)| call.time_limit).min().unwrap_or_default();
+        let returned = self.group.run(&asked, started + patience)?;
         let granule = self.group.shape().granule_bytes();
         // What was written, of those that say something; what was written by others is put back below.
         let written: Vec<Vec<(u32, u32)>> =

@@ -145,7 +145,7 @@ impl Both {
                 inbox: &[],
             })
             .collect();
-        let returned = group.run(&asked).unwrap();
+        let returned = group.run(&asked, std::time::Instant::now() + std::time::Duration::from_secs(20)).unwrap();
         let memory: Vec<_> = (0..).zip(&returned).map(|(lane, r)| (lane, 0, r.pages * 65_536)).collect();
         let memory = group.read_memory(&memory).unwrap();
         returned
@@ -459,7 +459,7 @@ fn shipped(name: &str) -> (Vec<u8>, String, Vec<String>) {
 }
 
 fn turn<'a>(message: &'a str, environment: &'a str) -> crate::Call<'a> {
-    let time_limit = std::time::Duration::from_secs(60);
+    let time_limit = std::time::Duration::from_secs(20);
     crate::Call { message, environment, seed: "", gas_limit: crate::gas::DEFAULT_LIMIT, time_limit }
 }
 
@@ -511,4 +511,58 @@ fn a_token_ledger_in_lanes_counts_its_gas() {
 #[test]
 fn a_miner_in_lanes_finds_what_a_miner_finds() {
     processes_agree("miner", ModuleFormat::Emscripten4, 70);
+}
+
+#[test]
+fn loops_are_as_long_as_they_are() {
+    let Some(device) = device() else { return };
+    let both = both(
+        r#"(module (memory (export "memory") 1)
+          (func $far (export "far") (param $n i32) (result i32) (local $s i32)
+            (loop $again
+              (local.set $s (i32.xor (i32.mul (local.get $s) (i32.const 5)) (local.get $n)))
+              (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            (local.get $s))
+          (func (export "farther") (param $n i32) (result i32) (local $s i32)
+            (loop $again
+              (local.set $s (i32.add (i32.mul (local.get $s) (i32.const 5)) (call $far (i32.const 2))))
+              (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            (local.get $s)))"#,
+    );
+    let calls: Vec<_> = [10_000, 65_000, 66_000, 100_000, 1_000_000, 8_400_000].map(|n| vec![n]).into();
+    assert_eq!(both.agree(&device, "far", &calls), 0);
+    assert_eq!(both.agree(&device, "farther", &calls), 0);
+}
+
+#[test]
+fn measure() {
+    let Some(device) = device() else { return };
+    for name in ["counter", "token", "miner"] {
+        let (wasm, environment, messages) = shipped(name);
+        let engine = Engine::new(EngineSettings::default()).unwrap();
+        let module = engine.load(&wasm, ModuleFormat::Emscripten4).unwrap();
+        let begun = std::time::Instant::now();
+        let lanes = Lanes::new(&device, &module, &wasm).unwrap();
+        let compiled = begun.elapsed();
+        let mut processes = lanes.processes(lanes.shape(13_500), 512).unwrap();
+        let made = begun.elapsed();
+        let message = if name == "miner" {
+            messages[2].replace("\"100\"", "\"8000\"")
+        } else { messages[3].clone() };
+        for at in 0..3 {
+            let call = turn(if at == 0 { &messages[0] } else { &message }, &environment);
+            let calls: Vec<_> = (0..512).map(|lane| (lane, call)).collect();
+            let begun = std::time::Instant::now();
+            let came = processes.evaluate(&calls).unwrap();
+            let took = begun.elapsed();
+            let mut native = Instance::new(&module).unwrap();
+            let expected = native.evaluate(&call).unwrap();
+            let begun = std::time::Instant::now();
+            native.evaluate(&call).unwrap();
+            let one = begun.elapsed();
+            eprintln!("{name} {at}: lanes {took:?} for 512 = {:?} each; native {one:?} each on a core; {:?}", took / 512,
+              match &came[5] { Came::Evaluated(e) => format!("{} {:?}", e.outcome == expected.outcome, e.outcome.output), Came::HandedBack(w) => format!("{w:?}") });
+        }
+        eprintln!("{name}: compiled {compiled:?}, made {made:?}");
+    }
 }

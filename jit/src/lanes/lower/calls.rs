@@ -61,21 +61,21 @@ impl Lowerer<'_, '_> {
         for (at, kind) in params.iter().enumerate().rev() {
             let value = self.pop();
             let variable = self.transfer(at, *kind);
-            self.out.set(variable, value);
+            self.write(variable, value);
         }
         self.spill();
         let saved = if reenters { self.live() } else { Vec::new() };
         self.save(&saved);
         let resume = self.new_state();
         let word = self.out.word(resume);
-        self.out.set(self.return_to, word);
+        self.write(self.return_to, word);
         self.out.set(self.state, target);
         self.end_state();
         self.begin_state(resume);
         self.restore(&saved);
         for (at, kind) in results.iter().enumerate() {
             let variable = self.transfer(at, *kind);
-            let value = self.out.get(variable);
+            let value = self.read(variable);
             self.push(*kind, value);
         }
     }
@@ -98,7 +98,7 @@ impl Lowerer<'_, '_> {
         let frame = self.out.call("push_frame", &[count]);
         let mut at = 0;
         for (variable, kind) in saved {
-            let value = self.out.get(*variable);
+            let value = self.read(*variable);
             for part in self.parts(*kind, value) {
                 let place = self.out.word(at);
                 self.out.run("set_frame_word", &[frame, place, part]);
@@ -129,7 +129,7 @@ impl Lowerer<'_, '_> {
                     self.out.call("wide", &[low, high])
                 }
             };
-            self.out.set(*variable, value);
+            self.write(*variable, value);
         }
         self.accesses += at;
     }
@@ -140,7 +140,7 @@ impl Lowerer<'_, '_> {
         let arguments: Vec<Value> = ty.params().iter().map(|_| self.pop()).collect();
         let context = self.context(function, true);
         for ((local, _), value) in context.locals.iter().zip(arguments.into_iter().rev()) {
-            self.out.set(*local, value);
+            self.write(*local, value);
         }
         self.contexts.push(context);
         let label = self.new_label();

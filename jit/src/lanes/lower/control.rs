@@ -62,11 +62,16 @@ impl Lowerer<'_, '_> {
         self.frame_mut().is_unreachable = true;
     }
 
+    /// What cannot stay in a state: openings that contain calls to the machine, or loops.
     pub(super) fn find_across(&self, ops: &[(Operator<'_>, u64)]) -> HashSet<usize> {
         let (mut open, mut across) = (Vec::new(), HashSet::new());
         for (at, (op, _)) in ops.iter().enumerate() {
             match op {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => open.push(at),
+                Operator::Loop { .. } => {
+                    across.extend(&open);
+                    open.push(at);
+                }
+                Operator::Block { .. } | Operator::If { .. } => open.push(at),
                 Operator::End => drop(open.pop()),
                 Operator::Call { function_index } if self.is_machine_call(*function_index) => across.extend(&open),
                 Operator::CallIndirect { .. } => across.extend(&open),
@@ -115,10 +120,10 @@ impl Lowerer<'_, '_> {
         let condition = (opened == Opened::Then).then(|| self.condition());
         let is_across = self.context_mut().across.contains(&at);
         let height = self.context_mut().stack.len() - params.len();
-        if is_across {
+        if is_across || opened == Opened::Loop {
             self.spill();
-        } else if opened == Opened::Loop || !params.is_empty() {
-            // A turn of a loop, and either arm, finds its parameters where a branch leaves them.
+        } else if !params.is_empty() {
+            // Either arm finds its parameters in the same place.
             (height..height + params.len()).for_each(|height| self.spill_at(height));
         }
         let shape = if is_across {
@@ -161,6 +166,12 @@ impl Lowerer<'_, '_> {
             (Shape::Across { .. } | Shape::Function, _) => {}
             (Shape::Inside { .. }, Some(condition)) => self.out.open_if(condition),
             (Shape::Inside { .. }, None) if opened == Opened::Loop => {
+                // A state of its own: wherever a turn ends, the loop can be left, and gone on with later.
+                let head = self.new_state();
+                self.go_to(head);
+                self.end_state();
+                self.begin_state(head);
+                frame.level = self.out.level();
                 self.out.open_loop();
                 let zero = self.out.word(0);
                 self.out.set(self.escape, zero);
@@ -262,13 +273,19 @@ impl Lowerer<'_, '_> {
                 // Past guards: whoever branched to the head has set the label.
                 self.out.close_to(frame.level + 1);
                 let (escape, label) = (self.out.get(self.escape), self.out.word(label));
-                let (status, zero) = (self.out.get_global("status"), self.out.word(0));
-                let leaves = self.out.binary(BinaryOperator::NotEqual, escape, label);
-                let ended = self.out.binary(BinaryOperator::NotEqual, status, zero);
-                let leaves = self.out.binary(BinaryOperator::LogicalOr, leaves, ended);
+                let again = self.out.binary(BinaryOperator::Equal, escape, label);
+                let leaves = self.out.call("leaves", &[again]);
                 self.out.open_if(leaves);
                 self.out.leave_loop();
                 self.out.close();
+                self.out.close();
+                // Another turn may be due here: because the dispatch is over for this lane, or because the driver bounds
+                // loops of its own accord (Mesa's CPU driver does, silently). Then the state stays what it is.
+                let (escape, zero) = (self.out.get(self.escape), self.out.word(0));
+                let is_over = self.out.binary(BinaryOperator::Equal, escape, zero);
+                self.out.open_if(is_over);
+                self.take_results(&frame);
+                return;
             }
             Opened::Then if frame.is_unreachable && !frame.is_escaped_to && !frame.is_targeted => {
                 // Control is past the `if` only where its arm was not taken: what follows belongs there.
@@ -284,7 +301,7 @@ impl Lowerer<'_, '_> {
             _ => {}
         }
         self.out.close_to(frame.level);
-        if frame.is_escaped_to && frame.opened != Opened::Loop {
+        if frame.is_escaped_to {
             let (escape, label, zero) = (self.out.get(self.escape), self.out.word(label), self.out.word(0));
             let arrived = self.out.binary(BinaryOperator::Equal, escape, label);
             let escape = self.out.select(arrived, zero, escape);
@@ -321,7 +338,7 @@ impl Lowerer<'_, '_> {
                 Shape::Function => self.transfer(at, *kind),
                 _ => self.slot(height + at, *kind),
             };
-            self.out.set(variable, value);
+            self.write(variable, value);
         }
         let inside = |frame: &Frame| matches!(frame.shape, Shape::Inside { .. });
         let crossed = target + 1..frames;
@@ -343,7 +360,7 @@ impl Lowerer<'_, '_> {
             }
             Shape::Function => {
                 let return_to = self.context_mut().return_to.expect("functions of the machine return somewhere");
-                let state = self.out.get(return_to);
+                let state = self.read(return_to);
                 self.out.set(self.state, state);
             }
         }

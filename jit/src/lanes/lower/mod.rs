@@ -119,6 +119,8 @@ pub struct Lowered {
     pub accesses: u32,
     /// How many states there are.
     pub states: u32,
+    /// Words of variables that outlast a dispatch.
+    pub registers: u32,
 }
 
 /// The compiler of one module.
@@ -140,10 +142,28 @@ pub struct Lowerer<'p, 'a> {
     transfers: HashMap<(usize, Kind), Variable>,
     /// Variables that functions in place have given back.
     free: HashMap<Kind, Vec<Variable>>,
+    /// Variables of functions in place: they hold nothing from state to state.
+    temporary: HashSet<Variable>,
+    /// The state being written.
+    state_number: u32,
+    /// For each variable, the last state that has certainly written it.
+    written: HashMap<Variable, u32>,
+    /// Variables that a state reads from another.
+    exposed: HashSet<Variable>,
     table_starts: Vec<u32>,
     refusals: Refusals,
     accesses: u32,
 }
+
+/// Half of what a variable keeps from one dispatch to the next.
+struct Register {
+    variable: Variable,
+    half: usize,
+    kind: Kind,
+}
+
+/// How many blocks are open at the beginning of a state: what runs at all, the loop over states, and the state's own.
+const STATE_LEVEL: usize = 3;
 
 /// What `escape` holds when control leaves the state.
 const LEAVE: u32 = u32::MAX;
@@ -169,6 +189,10 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             return_to,
             transfers: HashMap::new(),
             free: HashMap::new(),
+            temporary: HashSet::new(),
+            state_number: u32::MAX,
+            written: HashMap::new(),
+            exposed: HashSet::new(),
             table_starts: Vec::new(),
             refusals: Vec::new(),
             accesses: 0,
@@ -182,10 +206,14 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             self.begins.insert(function, state);
         }
         let tables = self.lay_out_tables();
+        // Not lanes that are over, or that nobody called.
+        let running = self.out.call("is_running", &[]);
+        self.out.open_if(running);
         self.read_globals();
         let first = self.out.word(Header::STATE);
         let first = self.out.call("header_word", &[first]);
         self.out.set(self.state, first);
+        let beginning = self.out.mark();
         self.out.open_loop();
         let entries: Vec<Entry> = entries.iter().map(|function| self.entry(*function)).collect();
         for &function in &self.plan.machine {
@@ -194,22 +222,131 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         for entry in &entries {
             self.leave(entry);
         }
-        let status = self.out.get_global("status");
-        let zero = self.out.word(0);
-        let ended = self.out.binary(BinaryOperator::NotEqual, status, zero);
-        self.out.open_if(ended);
+        let stays = self.out.truth(true);
+        let leaves = self.out.call("leaves", &[stays]);
+        self.out.open_if(leaves);
         self.out.leave_loop();
         self.out.close();
         self.out.close();
+        let kept = self.keep_registers();
         self.write_globals();
+        let (at, state) = (self.out.word(Header::STATE), self.out.get(self.state));
+        self.out.run("set_header_word", &[at, state]);
         self.out.run("finish", &[]);
+        let behind = self.out.cut(beginning);
+        self.bring_registers(&kept);
+        self.out.append(behind);
+        self.out.close();
         Lowered {
             entries,
             tables,
             refusals: std::mem::take(&mut self.refusals),
             accesses: self.accesses,
             states: self.states,
+            registers: kept.len() as u32,
         }
+    }
+
+    /// A variable's value.
+    fn read(&mut self, variable: Variable) -> Value {
+        // Whether this state has certainly written it before.
+        if self.written.get(&variable) != Some(&self.state_number) && !self.temporary.contains(&variable) {
+            self.exposed.insert(variable);
+        }
+        self.out.get(variable)
+    }
+
+    fn write(&mut self, variable: Variable, value: Value) {
+        if self.out.level() == STATE_LEVEL {
+            self.written.insert(variable, self.state_number);
+        }
+        self.out.set(variable, value);
+    }
+
+    /// Writes a lane's variables to its registers, if it runs on in another dispatch: those that some state reads from
+    /// another. One access in a loop stands for all of them, since drivers' compile time goes with accesses.
+    fn keep_registers(&mut self) -> Vec<Register> {
+        let mut kept = Vec::new();
+        for (variable, kind) in self.out.variables() {
+            if self.exposed.contains(&variable) {
+                kept.push(Register { variable, half: 0, kind });
+                if kind == Kind::Wide {
+                    kept.push(Register { variable, half: 1, kind });
+                }
+            }
+        }
+        let value = self.out.variable(Kind::Word);
+        let running = self.out.call("is_running", &[]);
+        self.out.open_if(running);
+        let at = self.open_registers(kept.len());
+        let number = self.out.get(at);
+        self.out.open_cases();
+        for (number, register) in (0..).zip(&kept) {
+            let whole = self.out.get(register.variable);
+            let parts = self.parts(register.kind, whole);
+            self.out.set(value, parts[register.half]);
+            self.out.next_case(vec![number]);
+        }
+        self.out.next_case(Vec::new());
+        self.out.close_cases(number);
+        let part = self.out.get(value);
+        self.out.run("set_register_word", &[number, part]);
+        self.close_registers(at);
+        // The driver may have bounded this loop too.
+        let (reached, count) = (self.out.get(at), self.out.word(kept.len() as u32));
+        let is_cut = self.out.binary(BinaryOperator::Less, reached, count);
+        self.out.open_if(is_cut);
+        self.end(Ending::Bail(Bail::Driver));
+        self.out.close();
+        self.out.close();
+        kept
+    }
+
+    /// Reads them back.
+    fn bring_registers(&mut self, kept: &[Register]) {
+        let low = self.out.variable(Kind::Word);
+        let resumed = self.out.call("is_resumed", &[]);
+        self.out.open_if(resumed);
+        let at = self.open_registers(kept.len());
+        let number = self.out.get(at);
+        let word = self.out.call("register_word", &[number]);
+        self.out.open_cases();
+        for (number, register) in (0..).zip(kept) {
+            match (register.kind, register.half) {
+                (Kind::Word, _) => self.out.set(register.variable, word),
+                (Kind::Wide, 0) => self.out.set(low, word),
+                (Kind::Wide, _) => {
+                    let low = self.out.get(low);
+                    let whole = self.out.call("wide", &[low, word]);
+                    self.out.set(register.variable, whole);
+                }
+            }
+            self.out.next_case(vec![number]);
+        }
+        self.out.next_case(Vec::new());
+        self.out.close_cases(number);
+        self.close_registers(at);
+        self.out.close();
+    }
+
+    fn open_registers(&mut self, count: usize) -> Variable {
+        let at = self.out.variable(Kind::Word);
+        let zero = self.out.word(0);
+        self.out.set(at, zero);
+        self.out.open_loop();
+        let (here, count) = (self.out.get(at), self.out.word(count as u32));
+        let is_over = self.out.binary(BinaryOperator::GreaterEqual, here, count);
+        self.out.open_if(is_over);
+        self.out.leave_loop();
+        self.out.close();
+        at
+    }
+
+    fn close_registers(&mut self, at: Variable) {
+        let (here, one) = (self.out.get(at), self.out.word(1));
+        let next = self.out.binary(BinaryOperator::Add, here, one);
+        self.out.set(at, next);
+        self.out.close();
     }
 
     fn new_state(&mut self) -> u32 {
@@ -222,6 +359,8 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let (current, wanted) = (self.out.get(self.state), self.out.word(state));
         let is_here = self.out.binary(BinaryOperator::Equal, current, wanted);
         self.out.open_if(is_here);
+        debug_assert_eq!(self.out.level(), STATE_LEVEL);
+        self.state_number = state;
         let zero = self.out.word(0);
         self.out.set(self.escape, zero);
         let ticks = self.out.later();
@@ -234,7 +373,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
     fn end_state(&mut self) {
         let ticks = self.state_ticks.take().expect("a state has begun");
         self.out.settle(ticks, self.ticks + 1);
-        self.out.close_to(1);
+        self.out.close_to(STATE_LEVEL - 1);
     }
 
     fn go_to(&mut self, state: u32) {
@@ -251,11 +390,11 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         for (at, kind) in entry.params.iter().enumerate() {
             let value = self.header_value(Header::value(at), *kind);
             let variable = self.transfer(at, *kind);
-            self.out.set(variable, value);
+            self.write(variable, value);
         }
         let leave = self.new_state();
         let leave = self.out.word(leave);
-        self.out.set(self.return_to, leave);
+        self.write(self.return_to, leave);
         match self.begins.get(&function) {
             Some(begin) => self.go_to(*begin),
             None => self.end(Ending::Bail(Bail::Host)),
@@ -269,7 +408,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         self.begin_state(entry.state + 1);
         for (at, kind) in entry.results.iter().enumerate() {
             let variable = self.transfer(at, *kind);
-            let value = self.out.get(variable);
+            let value = self.read(variable);
             self.set_header_value(Header::value(at), *kind, value);
         }
         self.end(Ending::Done);
@@ -349,8 +488,8 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let context = self.context(function, false);
         self.contexts.push(context);
         let return_to = self.out.variable(Kind::Word);
-        let value = self.out.get(self.return_to);
-        self.out.set(return_to, value);
+        let value = self.read(self.return_to);
+        self.write(return_to, value);
         let own = self.program.own(function).expect("only own functions are planned");
         let across = self.find_across(&own.ops);
         let frame = self.function_frame(&ty, Shape::Function);
@@ -361,8 +500,8 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         for at in 0..ty.params().len() {
             let (local, kind) = self.context_mut().locals[at];
             let variable = self.transfer(at, kind);
-            let value = self.out.get(variable);
-            self.out.set(local, value);
+            let value = self.read(variable);
+            self.write(local, value);
         }
         self.clear_locals(ty.params().len());
         self.body(function);
@@ -427,7 +566,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         for at in from..self.context_mut().locals.len() {
             let (local, kind) = self.context_mut().locals[at];
             let zero = self.zero(kind);
-            self.out.set(local, zero);
+            self.write(local, zero);
         }
     }
 
@@ -443,7 +582,11 @@ impl<'p, 'a> Lowerer<'p, 'a> {
     /// A variable that is not in use. What lives longer than a state has variables of its own for good.
     fn allocate(&mut self, kind: Kind, is_in_place: bool) -> Variable {
         let free = if is_in_place { self.free.get_mut(&kind).and_then(Vec::pop) } else { None };
-        free.unwrap_or_else(|| self.out.variable(kind))
+        let variable = free.unwrap_or_else(|| self.out.variable(kind));
+        if is_in_place {
+            self.temporary.insert(variable);
+        }
+        variable
     }
 
     fn zero(&mut self, kind: Kind) -> Value {
@@ -494,7 +637,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             Some(value) => value,
             None => {
                 let slot = self.slot(height, kind);
-                self.out.get(slot)
+                self.read(slot)
             }
         }
     }
@@ -517,7 +660,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let Operand { kind, value } = self.context_mut().stack[height];
         if let Some(value) = value {
             let slot = self.slot(height, kind);
-            self.out.set(slot, value);
+            self.write(slot, value);
             self.context_mut().stack[height].value = None;
         }
     }

@@ -28,13 +28,13 @@ impl Lowerer<'_, '_> {
             }
             LocalGet { local_index } => {
                 let (local, kind) = self.context_mut().locals[*local_index as usize];
-                let value = self.out.get(local);
+                let value = self.read(local);
                 self.push(kind, value);
             }
             LocalSet { local_index } | LocalTee { local_index } => {
                 let (local, kind) = self.context_mut().locals[*local_index as usize];
                 let value = self.pop();
-                self.out.set(local, value);
+                self.write(local, value);
                 if matches!(op, LocalTee { .. }) {
                     self.push(kind, value);
                 }

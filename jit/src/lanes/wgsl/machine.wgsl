@@ -14,6 +14,8 @@ const HEADER_GAS = 2u;
 const HEADER_PAGES = 4u;
 const HEADER_DIRTY = 5u;
 const HEADER_SPENT = 6u;
+const HEADER_STACK = 7u;
+const HEADER_RESUMED = 8u;
 
 // Mirrors `ending::Ending`.
 const DONE = 1u;
@@ -29,6 +31,7 @@ const BAIL_WINDOW = 33u;
 const BAIL_STACK = 34u;
 const BAIL_HOST = 35u;
 const BAIL_ALIGNMENT = 36u;
+const BAIL_DRIVER = 39u;
 
 // Mirrors `layout::Shape`.
 struct Shape {
@@ -40,6 +43,8 @@ struct Shape {
     budget: u32,
     pages_max: u32,
     inbox_word: u32,
+    register_word: u32,
+    turns: u32,
 }
 
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
@@ -50,8 +55,10 @@ struct Shape {
 var<private> status: u32;
 var<private> gas: Wide;
 var<private> fault_gas: Wide;
-// Instructions so far, about: loops and states count theirs each time.
+// Instructions so far, in sixteens, about: loops and states count theirs each time.
 var<private> spent: u32;
+// Turns of loops, and states, in this dispatch.
+var<private> turns: u32;
 var<private> memory_bytes: u32;
 // A bit for each granule of memory that was written.
 var<private> dirty: u32;
@@ -68,27 +75,35 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(num_workgroups) tiles: 
 fn begin(tile: u32, lane: u32) {
     header = tile * shape.lane_words * LANES + lane;
     window = header + shape.window_word * LANES;
-    stack = header + shape.stack_word * LANES;
+    stack = header + (shape.stack_word + words[header + HEADER_STACK * LANES]) * LANES;
     stack_end = window;
     status = words[header + HEADER_STATUS * LANES];
     memory_bytes = words[header + HEADER_PAGES * LANES] << 16u;
-    gas = wide(0u, 0u);
+    gas = wide(words[header + HEADER_GAS * LANES], words[header + (HEADER_GAS + 1u) * LANES]);
     fault_gas = wide(0u, 0u);
-    spent = 0u;
-    dirty = 0u;
+    spent = words[header + HEADER_SPENT * LANES];
+    dirty = words[header + HEADER_DIRTY * LANES];
+    turns = 0u;
 }
 
 fn header_word(at: u32) -> u32 { return words[header + at * LANES]; }
 fn set_header_word(at: u32, value: u32) { words[header + at * LANES] = value; }
 
+fn register_word(at: u32) -> u32 { return header_word(shape.register_word + at); }
+fn set_register_word(at: u32, value: u32) { set_header_word(shape.register_word + at, value); }
+fn is_running() -> bool { return status == 0u; }
+fn is_resumed() -> bool { return status == 0u && header_word(HEADER_RESUMED) != 0u; }
+
 fn finish() {
-    if (status != DONE) { gas = fault_gas; }
+    if (status > DONE) { gas = fault_gas; }
     set_header_word(HEADER_STATUS, status);
     set_header_word(HEADER_GAS, wide_low(gas));
     set_header_word(HEADER_GAS + 1u, wide_high(gas));
     set_header_word(HEADER_PAGES, memory_bytes >> 16u);
     set_header_word(HEADER_DIRTY, dirty);
     set_header_word(HEADER_SPENT, spent);
+    set_header_word(HEADER_STACK, (stack - header) / LANES - shape.stack_word);
+    set_header_word(HEADER_RESUMED, 1u);
 }
 
 // Ends the lane, unless it has ended: what came first counts.
@@ -101,11 +116,19 @@ fn end(how: u32) {
 
 fn charge(amount: Wide) { gas = wide_add(gas, amount); }
 
-// Counts instructions against the budget of a dispatch.
+// Counts instructions against the lane's budget.
 fn tick(instructions: u32) {
-    spent += instructions;
+    turns += 1u;
+    spent += (instructions + 15u) / 16u;
     if (spent > shape.budget) { end(BAIL_BUDGET); }
 }
+
+// Whether a loop is left: it has come to its end, or the lane has, or the dispatch has lasted long enough. In the last case
+// the lane goes on from here in the next one.
+fn leaves(again: bool) -> bool { return !again || status != 0u || turns > shape.turns; }
+
+// A loop of this file that ends before it is over was bounded by the driver.
+fn driver_left() { end(BAIL_DRIVER); }
 
 // ---- Frames of functions that may be active more than once -------------------------------------------------------------------
 
@@ -243,43 +266,58 @@ fn memory_fill(to: u32, value: u32, count: u32) {
     let word = (value & 0xffu) * 0x01010101u;
     var at = to;
     let past = to + count;
-    while (at < past && status == 0u) {
-        if ((at & 3u) == 0u && past - at >= 4u) {
-            words[word_index(at)] = word;
-            mark(at);
-            at += 4u;
-        } else {
-            store8(at, word);
-            at += 1u;
-        }
+    while (at < past) {
+        let size = select(1u, 4u, (at & 3u) == 0u && past - at >= 4u);
+        mark(at);
+        blend(word_index(at), select(0xffu << ((at & 3u) * 8u), 0xffffffffu, size == 4u), word);
+        at += size;
         tick(4u);
     }
+    if (at < past) { driver_left(); }
 }
 fn memory_copy(to: u32, source: u32, count: u32) {
     if (!reaches(to, count) || !reaches(source, count)) {
         end(FAULT_MEMORY);
         return;
     }
-    // From the end where the target lies behind what it overlaps.
+    // By words where both are aligned alike; from the end where the target lies behind what it overlaps.
     let backwards = to > source;
-    for (var done = 0u; done < count && status == 0u; done++) {
-        let at = select(done, count - 1u - done, backwards);
-        store8(to + at, load8(source + at));
+    let alike = ((to ^ source) & 3u) == 0u;
+    var done = 0u;
+    while (done < count) {
+        let left = count - done;
+        let edge = select(to + done, to + left, backwards);
+        let size = select(1u, 4u, alike && (edge & 3u) == 0u && left >= 4u);
+        let at = select(done, left - size, backwards);
+        let mask = select(0xffu, 0xffffffffu, size == 4u);
+        let shift = ((to + at) & 3u) * 8u;
+        let value = words[word_index(source + at)] >> (((source + at) & 3u) * 8u);
+        mark(to + at);
+        blend(word_index(to + at), mask << shift, value << shift);
+        done += size;
         tick(4u);
     }
+    if (done < count) { driver_left(); }
 }
 
-// Bytes that the host left for the lane, from word `from` of its inbox on.
+// Bytes that the host left for the lane, from word `from_word` of its inbox on.
 fn copy_in(to: u32, from_word: u32, count: u32) {
     if (!reaches(to, count)) {
         end(FAULT_MEMORY);
         return;
     }
-    for (var done = 0u; done < count && status == 0u; done++) {
+    var done = 0u;
+    while (done < count) {
         let word = words[header + (shape.inbox_word + from_word + (done >> 2u)) * LANES];
-        store8(to + done, word >> ((done & 3u) * 8u));
+        let size = select(1u, 4u, ((to + done) & 3u) == 0u && (done & 3u) == 0u && count - done >= 4u);
+        let shift = ((to + done) & 3u) * 8u;
+        mark(to + done);
+        let value = (word >> ((done & 3u) * 8u)) << shift;
+        blend(word_index(to + done), select(0xffu, 0xffffffffu, size == 4u) << shift, value);
+        done += size;
         tick(4u);
     }
+    if (done < count) { driver_left(); }
 }
 
 // ---- Arithmetic that can fail ------------------------------------------------------------------------------------------------
