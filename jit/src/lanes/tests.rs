@@ -1,5 +1,8 @@
 //! Lanes against the native engine: results, traps, gas, memory and globals.
 
+use std::collections::HashMap;
+
+use arbitrary::Unstructured;
 use lockstep_shaders::device::{Choice, Device};
 use wasmtime::Val;
 
@@ -68,8 +71,9 @@ impl Both {
         let mut store = wasmtime::Store::new(&self.native, ());
         let instance = wasmtime::Instance::new(&mut store, &self.module, &[]).unwrap();
         let state = |store: &mut wasmtime::Store<()>, ended| {
-            let memory = instance.get_memory(&mut *store, "memory").map(|m| m.data(&*store).to_vec());
             let names: Vec<_> = self.module.exports().map(|export| export.name().to_owned()).collect();
+            let memory = names.iter().find_map(|name| instance.get_memory(&mut *store, name));
+            let memory = memory.map(|m| m.data(&*store).to_vec());
             let mut globals: Vec<(usize, u64)> = names
                 .iter()
                 .filter_map(|name| {
@@ -118,11 +122,12 @@ impl Both {
         &self,
         device: &Device,
         integers: Integers,
-        name: &str,
         before: &Seen,
-        calls: &[Vec<u64>],
-    ) -> Vec<(Ending, Seen)> {
-        let kernel = Kernel::compile(&self.wasm, self.is_metered, integers, &[name]).unwrap();
+        calls: &[(&str, Vec<u64>)],
+    ) -> Result<Vec<(Ending, Seen)>, crate::Error> {
+        let mut names: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
+        names.dedup();
+        let kernel = Kernel::compile(&self.wasm, self.is_metered, integers, &names)?;
         let program = super::program::Program::read(&self.wasm, self.is_metered).unwrap();
         let compiled = Compiled::new(device, kernel).unwrap();
         let pages = before.memory.len() / 65_536;
@@ -136,7 +141,7 @@ impl Both {
             .collect();
         let asked: Vec<_> = (0..)
             .zip(calls)
-            .map(|(lane, arguments)| Call {
+            .map(|(lane, (name, arguments))| Call {
                 lane,
                 entry: name,
                 arguments,
@@ -148,7 +153,7 @@ impl Both {
         let returned = group.run(&asked, std::time::Instant::now() + std::time::Duration::from_secs(20)).unwrap();
         let memory: Vec<_> = (0..).zip(&returned).map(|(lane, r)| (lane, 0, r.pages * 65_536)).collect();
         let memory = group.read_memory(&memory).unwrap();
-        returned
+        let seen = returned
             .into_iter()
             .zip(memory)
             .map(|(returned, memory)| {
@@ -164,7 +169,8 @@ impl Both {
                 };
                 (returned.ending, came)
             })
-            .collect()
+            .collect();
+        Ok(seen)
     }
 
     /// Calls with all these arguments, on lanes side by side and one by one natively. Gives how many bailed.
@@ -172,7 +178,8 @@ impl Both {
         let mut bailed = 0;
         for integers in forms(device) {
             let (before, _) = self.native(name, &calls[0]);
-            let lanes = self.lanes(device, integers, name, &before, calls);
+            let named: Vec<_> = calls.iter().map(|arguments| (name, arguments.clone())).collect();
+            let lanes = self.lanes(device, integers, &before, &named).unwrap();
             for (arguments, (ending, lane)) in calls.iter().zip(lanes) {
                 let (_, native) = self.native(name, arguments);
                 match ending {
@@ -535,34 +542,114 @@ fn loops_are_as_long_as_they_are() {
 }
 
 #[test]
-fn measure() {
+fn random_modules_do_the_same_in_lanes() {
     let Some(device) = device() else { return };
-    for name in ["counter", "token", "miner"] {
-        let (wasm, environment, messages) = shipped(name);
-        let engine = Engine::new(EngineSettings::default()).unwrap();
-        let module = engine.load(&wasm, ModuleFormat::Emscripten4).unwrap();
-        let begun = std::time::Instant::now();
-        let lanes = Lanes::new(&device, &module, &wasm).unwrap();
-        let compiled = begun.elapsed();
-        let mut processes = lanes.processes(lanes.shape(13_500), 512).unwrap();
-        let made = begun.elapsed();
-        let message = if name == "miner" {
-            messages[2].replace("\"100\"", "\"8000\"")
-        } else { messages[3].clone() };
-        for at in 0..3 {
-            let call = turn(if at == 0 { &messages[0] } else { &message }, &environment);
-            let calls: Vec<_> = (0..512).map(|lane| (lane, call)).collect();
-            let begun = std::time::Instant::now();
-            let came = processes.evaluate(&calls).unwrap();
-            let took = begun.elapsed();
-            let mut native = Instance::new(&module).unwrap();
-            let expected = native.evaluate(&call).unwrap();
-            let begun = std::time::Instant::now();
-            native.evaluate(&call).unwrap();
-            let one = begun.elapsed();
-            eprintln!("{name} {at}: lanes {took:?} for 512 = {:?} each; native {one:?} each on a core; {:?}", took / 512,
-              match &came[5] { Came::Evaluated(e) => format!("{} {:?}", e.outcome == expected.outcome, e.outcome.output), Came::HandedBack(w) => format!("{w:?}") });
+    let count = std::env::var("LOCKSTEP_FUZZ_LANES").map_or(40, |n| n.parse().unwrap());
+    let first = std::env::var("LOCKSTEP_FUZZ_SEED").map_or(0, |n| n.parse().unwrap());
+    let (mut modules, mut calls, mut refused, mut bailed) = (0, 0, 0, HashMap::<String, usize>::new());
+    for seed in first..first + count {
+        let Some((wasm, names)) = random_module(seed) else { continue };
+        let both = Both::new(&wasm, instrument(&wasm, true).is_ok());
+        let mut asked = Vec::new();
+        for name in &names {
+            for turn in 0..3 {
+                let digest = blake3::hash(format!("{seed} {name} {turn}").as_bytes());
+                let whole = digest.as_bytes().chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+                // Small numbers reach memory.
+                let arguments: Vec<u64> = whole.cycle().take(16).map(|n| if turn == 0 { n % 3 } else { n >> (n % 64) }).collect();
+                asked.push((name.as_str(), arguments));
+            }
         }
-        eprintln!("{name}: compiled {compiled:?}, made {made:?}");
+        modules += 1;
+        let (before, _) = both.native(&names[0], &asked[0].1);
+        for integers in forms(&device) {
+            let lanes = match both.lanes(&device, integers, &before, &asked) {
+                Ok(lanes) => lanes,
+                Err(why) => {
+                    refused += 1;
+                    eprintln!("module {seed}: {why}");
+                    continue;
+                }
+            };
+            for ((name, arguments), (ending, lane)) in asked.iter().zip(lanes) {
+                calls += 1;
+                if let Ending::Bail(bail) = ending {
+                    *bailed.entry(bail.name().into()).or_default() += 1;
+                    continue;
+                }
+                let (_, native) = both.native(name, arguments);
+                if let Err(why) = &native.ended
+                    && why.contains("call stack exhausted")
+                {
+                    continue;
+                }
+                match ending {
+                    Ending::Done => assert!(
+                        lane == native,
+                        "module {seed} {name}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
+                        lane.ended, lane.gas, lane.globals, native.ended, native.gas, native.globals
+                    ),
+                    _ => assert_eq!(lane.ended, native.ended, "module {seed} {name}, {integers:?}"),
+                }
+            }
+        }
     }
+    eprintln!("{modules} modules, {calls} calls, {refused} kernels refused, handed back: {bailed:?}");
+    assert!(modules * 4 > count as usize, "{modules} of {count} modules");
+    let handed_back: usize = bailed.values().sum();
+    assert!(handed_back * 2 < calls, "{handed_back} of {calls} handed back: {bailed:?}");
+}
+
+/// A module from the authors of the parser that ends, and the functions that it exports.
+fn random_module(seed: u64) -> Option<(Vec<u8>, Vec<String>)> {
+    let mut bytes = vec![0; 2048];
+    blake3::Hasher::new().update(b"lanes").update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    let config = wasm_smith::Config {
+        allow_start_export: false,
+        bulk_memory_enabled: seed % 4 == 1,
+        // Which NaN an instruction gives depends on how Cranelift orders its operands.
+        canonicalize_nans: true,
+        custom_page_sizes_enabled: false,
+        exceptions_enabled: false,
+        export_everything: true,
+        extended_const_enabled: false,
+        gc_enabled: false,
+        max_imports: 0,
+        max_memories: 1,
+        max_memory32_bytes: 4 << 16,
+        max_memory64_bytes: 4 << 16,
+        memory64_enabled: seed % 4 == 2,
+        memory_max_size_required: true,
+        min_funcs: 1,
+        max_funcs: 6,
+        min_memories: 1,
+        max_instructions: 120,
+        reference_types_enabled: false,
+        relaxed_simd_enabled: false,
+        shared_everything_threads_enabled: false,
+        simd_enabled: false,
+        tail_call_enabled: false,
+        threads_enabled: false,
+        wide_arithmetic_enabled: false,
+        ..wasm_smith::Config::default()
+    };
+    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).unwrap();
+    module.ensure_termination(1_000).unwrap();
+    let wasm = module.to_bytes();
+    instrument(&wasm, false).ok()?;
+    let engine = wasmtime::Engine::default();
+    let module = wasmtime::Module::new(&engine, &wasm).ok()?;
+    let fits = |ty: &wasmtime::FuncType| {
+        let plain = |ty: wasmtime::ValType| ty.is_i32() || ty.is_i64() || ty.is_f32() || ty.is_f64();
+        ty.params().all(plain) && ty.results().all(plain) && ty.params().len() <= 16 && ty.results().len() <= 16
+    };
+    let names: Vec<String> = module
+        .exports()
+        .filter(|export| export.ty().func().is_some_and(&fits))
+        .map(|export| export.name().to_owned())
+        .collect();
+    let memory_is_one = module.exports().any(|export| export.ty().memory().is_some());
+    let mut store = wasmtime::Store::new(&engine, ());
+    wasmtime::Instance::new(&mut store, &module, &[]).ok()?;
+    (!names.is_empty() && memory_is_one).then_some((wasm, names))
 }
