@@ -7,7 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use lockstep_jit::{Inspection, ModuleFormat};
+use lockstep_jit::{
+    Inspection, ModuleFormat,
+    lanes::{Integers, Kernel},
+};
 
 /// Bytes of a WebAssembly page.
 const PAGE_BYTES: u64 = 65_536;
@@ -25,11 +28,11 @@ pub fn run(args: Args) -> super::Ending {
     let named = |why: String| format!("module {}: {why}", args.file.display());
     let wasm = std::fs::read(&args.file).map_err(|error| named(error.to_string()))?;
     let inspection = lockstep_jit::inspect(&wasm).map_err(|error| named(error.to_string()))?;
-    std::io::stdout().write_all(render(&args.file, &inspection).as_bytes())?;
+    std::io::stdout().write_all(render(&args.file, &wasm, &inspection).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(file: &Path, module: &Inspection) -> String {
+fn render(file: &Path, wasm: &[u8], module: &Inspection) -> String {
     let mut out = String::new();
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<10}{text}");
@@ -62,6 +65,7 @@ fn render(file: &Path, module: &Inspection) -> String {
     for why in &module.refusals {
         let _ = writeln!(out, "  {why}");
     }
+    push_lanes(&mut out, wasm, &module.format_guess);
     let _ = writeln!(out, "\nimports {}, with the formats that provide them", module.imports.len());
     let rows: Vec<[String; 3]> = module
         .imports
@@ -76,6 +80,27 @@ fn render(file: &Path, module: &Inspection) -> String {
     let rows: Vec<_> = module.exports.iter().map(|(name, ty)| [name.clone(), ty.clone()]).collect();
     push_table(&mut out, &rows);
     out
+}
+
+/// Whether the module's processes can be lanes of a GPU, and where they would be handed back.
+fn push_lanes(out: &mut String, wasm: &[u8], formats: &[ModuleFormat]) {
+    let Some(format) = formats.first() else { return };
+    // What a message reaches is the same in all formats with the same names; the form of integers changes no answer.
+    match Kernel::of_process(wasm, *format, Integers::Pairs) {
+        Err(why) => {
+            let _ = writeln!(out, "{:<10}no: {why}", "lanes");
+        }
+        Ok(kernel) => {
+            let _ = writeln!(
+                out,
+                "{:<10}yes: {} states, {} memory accesses, {} words of variables",
+                "lanes", kernel.states, kernel.accesses, kernel.registers
+            );
+            for (function, what) in &kernel.refusals {
+                let _ = writeln!(out, "  handed back where function {function} meets: {what}");
+            }
+        }
+    }
 }
 
 fn memory(module: &Inspection) -> String {
@@ -169,6 +194,7 @@ memory    64-bit addresses, 71,303,168 bytes at first, 536,870,912 bytes at most
 features  memory64, sign extension
 refused   yes
   nobody provides env.launch_rocket
+lanes     no: module cannot run: not valid WebAssembly: unexpected end (at offset 0x4)
 
 imports 4, with the formats that provide them
   env.exit           func (i32) -> i32  all formats
@@ -180,7 +206,7 @@ exports 2
   handle  func (i64, i64) -> i64
   memory  memory
 ";
-        assert_eq!(render(Path::new("a.wasm"), &module()), expected);
+        assert_eq!(render(Path::new("a.wasm"), b"\0asm", &module()), expected);
     }
 
     #[test]
@@ -193,7 +219,7 @@ exports 2
             imports: vec![],
             ..module()
         };
-        let text = render(Path::new("a.wasm"), &module);
+        let text = render(Path::new("a.wasm"), b"", &module);
         for line in ["format    none of ao's: no format has its imports and memory", "memory    none", "refused   no"] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

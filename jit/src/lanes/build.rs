@@ -49,11 +49,8 @@ impl Builder {
     /// Goes on with the only entry point of a module that declares `Wide` and at least one function that gives one.
     pub fn new(mut module: Module) -> Builder {
         let function = std::mem::take(&mut module.entry_points[0].function);
-        let functions: HashMap<_, _> = module
-            .functions
-            .iter()
-            .filter_map(|(handle, function)| Some((function.name.clone()?, handle)))
-            .collect();
+        let functions: HashMap<_, _> =
+            module.functions.iter().filter_map(|(handle, function)| Some((function.name.clone()?, handle))).collect();
         let global_names = module
             .global_variables
             .iter()
@@ -342,11 +339,8 @@ impl Builder {
         let default = written.pop().expect("there is a case for the rest");
         for (numbers, body) in written {
             let Some((last, others)) = numbers.split_last() else { continue };
-            let empty = |number: &u32| SwitchCase {
-                value: SwitchValue::U32(*number),
-                body: Block::new(),
-                fall_through: true,
-            };
+            let empty =
+                |number: &u32| SwitchCase { value: SwitchValue::U32(*number), body: Block::new(), fall_through: true };
             cases.extend(others.iter().map(empty));
             cases.push(SwitchCase { value: SwitchValue::U32(*last), body, fall_through: false });
         }

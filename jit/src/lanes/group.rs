@@ -50,7 +50,7 @@ impl Compiled {
             device.kernel(name, Source::Wgsl(&text), &[Write, Write, Read, Read])
         };
         let broadcast = include_str!("wgsl/broadcast.wgsl");
-        Ok(Arc::new(Compiled {
+        let compiled = Arc::new(Compiled {
             machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Read])?,
             to_lanes: each_way("to_lanes", true)?,
             from_lanes: each_way("from_lanes", false)?,
@@ -61,7 +61,11 @@ impl Compiled {
             registers: kernel.registers,
             pages_max: kernel.pages_max,
             device: device.clone(),
-        }))
+        });
+        // Some drivers compile when a kernel first runs: a tile of lanes that nobody calls.
+        let group = Group::new(&compiled, compiled.shape(0, 0, 0), TILE_LANES, &[])?;
+        group.dispatch(1)?;
+        Ok(compiled)
     }
 
     /// Lanes for this module, with room for so much.
@@ -188,10 +192,8 @@ impl Group {
     /// # Errors
     /// [`Lost`] if the device is gone.
     pub fn read_memory(&self, parts: &[(u32, u32, u32)]) -> Result<Vec<Vec<u8>>, Lost> {
-        let wanted: Vec<_> = parts
-            .iter()
-            .map(|(lane, at, bytes)| (*lane, self.shape.window_word + at / 4, bytes.div_ceil(4)))
-            .collect();
+        let wanted: Vec<_> =
+            parts.iter().map(|(lane, at, bytes)| (*lane, self.shape.window_word + at / 4, bytes.div_ceil(4))).collect();
         let got = self.get(&wanted)?;
         let bytes = got.into_iter().zip(parts).map(|(words, (_, _, bytes))| {
             let mut all: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -222,22 +224,20 @@ impl Group {
                 header[at as usize] = value as u32;
                 header[at as usize + 1] = (value >> 32) as u32;
             }
-            assert!(call.inbox.len() <= (self.shape.register_word - self.shape.inbox_word) as usize, "the inbox holds it");
+            assert!(
+                call.inbox.len() <= (self.shape.register_word - self.shape.inbox_word) as usize,
+                "the inbox holds it"
+            );
             header.extend(call.inbox);
             headers.push((call.lane, 0, header));
         }
         self.put(&headers)?;
         let compiled = &self.compiled;
-        let tiles = self.lanes.div_ceil(TILE_LANES);
         let wanted: Vec<_> = calls.iter().map(|call| (call.lane, 0, Header::words(compiled.globals))).collect();
         // Lanes that are over do nothing in a dispatch: a few in a row cost little, and save waiting.
         let mut row = 1;
         loop {
-            let mut run = compiled.device.run();
-            for _ in 0..row {
-                run.dispatch(&compiled.machine, &[&self.words, &compiled.tables, &self.shape_words], tiles);
-            }
-            run.finish()?;
+            self.dispatch(row)?;
             let headers = self.get(&wanted)?;
             let is_over = headers.iter().all(|header| header[Header::STATUS as usize] != 0);
             if is_over || Instant::now() >= deadline {
@@ -245,6 +245,16 @@ impl Group {
             }
             row = (2 * row).min(DISPATCHES_MAX);
         }
+    }
+
+    fn dispatch(&self, times: u32) -> Result<(), Lost> {
+        let compiled = &self.compiled;
+        let mut run = compiled.device.run();
+        for _ in 0..times {
+            let words = [&self.words, &compiled.tables, &self.shape_words];
+            run.dispatch(&compiled.machine, &words, self.lanes.div_ceil(TILE_LANES));
+        }
+        run.finish()
     }
 
     fn returned(&self, call: &Call<'_>, header: &[u32]) -> Returned {

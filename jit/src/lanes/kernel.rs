@@ -86,7 +86,10 @@ impl Kernel {
             let ty = program.function_type(function);
             let values = ty.params().len().max(ty.results().len());
             if values > Header::VALUES_MAX {
-                return Err(refused(format!("`{name}` takes or gives {values} values, of at most {}", Header::VALUES_MAX)));
+                return Err(refused(format!(
+                    "`{name}` takes or gives {values} values, of at most {}",
+                    Header::VALUES_MAX
+                )));
             }
             functions.push(function);
         }

@@ -100,15 +100,39 @@ pub fn accesses(op: &Operator<'_>) -> u32 {
         I32Load { memarg } | F32Load { memarg } | I64Load32S { memarg } | I64Load32U { memarg } => {
             if memarg.align >= 2 { 1 } else { 2 }
         }
-        I64Load { memarg } | F64Load { memarg } => if memarg.align >= 2 { 2 } else { 3 },
+        I64Load { memarg } | F64Load { memarg } => {
+            if memarg.align >= 2 {
+                2
+            } else {
+                3
+            }
+        }
         I32Load8S { .. } | I32Load8U { .. } | I64Load8S { .. } | I64Load8U { .. } => 1,
         I32Load16S { memarg } | I32Load16U { memarg } | I64Load16S { memarg } | I64Load16U { memarg } => {
             if memarg.align >= 1 { 1 } else { 2 }
         }
-        I32Store { memarg } | F32Store { memarg } | I64Store32 { memarg } => if memarg.align >= 2 { 1 } else { 4 },
-        I64Store { memarg } | F64Store { memarg } => if memarg.align >= 2 { 2 } else { 6 },
+        I32Store { memarg } | F32Store { memarg } | I64Store32 { memarg } => {
+            if memarg.align >= 2 {
+                1
+            } else {
+                4
+            }
+        }
+        I64Store { memarg } | F64Store { memarg } => {
+            if memarg.align >= 2 {
+                2
+            } else {
+                6
+            }
+        }
         I32Store8 { .. } | I64Store8 { .. } => 2,
-        I32Store16 { memarg } | I64Store16 { memarg } => if memarg.align >= 1 { 2 } else { 4 },
+        I32Store16 { memarg } | I64Store16 { memarg } => {
+            if memarg.align >= 1 {
+                2
+            } else {
+                4
+            }
+        }
         MemoryCopy { .. } | MemoryFill { .. } => 3,
         _ => 0,
     }
@@ -128,12 +152,8 @@ struct Graph {
 
 impl Graph {
     fn new(program: &Program<'_>, entries: &[u32]) -> Graph {
-        let mut graph = Graph {
-            calls: HashMap::new(),
-            sites: HashMap::new(),
-            indirect: HashSet::new(),
-            in_tables: HashSet::new(),
-        };
+        let mut graph =
+            Graph { calls: HashMap::new(), sites: HashMap::new(), indirect: HashSet::new(), in_tables: HashSet::new() };
         let own = |function: &u32| program.own(*function).is_some();
         let mut waiting: Vec<u32> = entries.iter().copied().filter(own).collect();
         while let Some(function) = waiting.pop() {

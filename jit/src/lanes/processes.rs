@@ -35,7 +35,7 @@ pub struct Lanes {
 #[derive(Debug)]
 pub enum Came {
     /// It was evaluated: the same as the native engine's, but that a lane's time is the whole dispatch's.
-    Evaluated(Evaluation),
+    Evaluated(Box<Evaluation>),
     /// It has to be evaluated natively; the process is as it was.
     HandedBack(Returned),
 }
@@ -173,7 +173,9 @@ impl Processes {
                     if folded.as_ref().is_ok_and(|folded| folded.kept) {
                         process.has_state = true;
                     } else {
-                        before.into_iter().for_each(|(at, bytes)| process.memory[at..at + bytes.len()].copy_from_slice(&bytes));
+                        before
+                            .into_iter()
+                            .for_each(|(at, bytes)| process.memory[at..at + bytes.len()].copy_from_slice(&bytes));
                         process.memory.truncate(before_size);
                     }
                     folded
@@ -186,7 +188,7 @@ impl Processes {
             all.push(match came {
                 Err(why) => Came::HandedBack(why),
                 Ok(Folded { outcome, kept, thrown }) => {
-                    Came::Evaluated(Evaluation { outcome, kept, gas_spent: returned.gas, elapsed, thrown })
+                    Came::Evaluated(Box::new(Evaluation { outcome, kept, gas_spent: returned.gas, elapsed, thrown }))
                 }
             });
         }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use wasmparser::{
-    ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef, ValType, Validator,
+    ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef, ValType,
+    Validator,
 };
 
 use crate::{

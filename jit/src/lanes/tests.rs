@@ -264,7 +264,8 @@ fn integer_instructions_are_exact() {
     let Some(device) = device() else { return };
     let two = "add sub mul div_s div_u rem_s rem_u and or xor shl shr_s shr_u rotl rotr";
     let compare = "eq ne lt_s lt_u gt_s gt_u le_s le_u ge_s ge_u";
-    for (ty, one) in [("i32", "clz ctz popcnt extend8_s extend16_s"), ("i64", "clz ctz popcnt extend8_s extend16_s extend32_s")]
+    for (ty, one) in
+        [("i32", "clz ctz popcnt extend8_s extend16_s"), ("i64", "clz ctz popcnt extend8_s extend16_s extend32_s")]
     {
         let other = if ty == "i32" { "i64" } else { "i32" };
         let mut text = String::from("(module (memory (export \"memory\") 1)\n");
@@ -292,7 +293,9 @@ fn integer_instructions_are_exact() {
         }
         text += &format!("(func (export \"all\") (param {ty} {ty}) {calls})\n");
         for op in ["div_s", "div_u", "rem_s", "rem_u"] {
-            text += &format!("(func (export \"{op}\") (param {ty} {ty}) (result {ty}) ({ty}.{op} (local.get 0) (local.get 1)))");
+            text += &format!(
+                "(func (export \"{op}\") (param {ty} {ty}) (result {ty}) ({ty}.{op} (local.get 0) (local.get 1)))"
+            );
         }
         let both = both(&format!("{text})"));
         for name in ["all", "div_s", "div_u", "rem_s", "rem_u"] {
@@ -306,16 +309,26 @@ fn memory_is_reached_byte_by_byte_and_not_beyond_its_end() {
     let Some(device) = device() else { return };
     let mut loads = String::new();
     for (at, op) in [
-        "i32.load8_s", "i32.load8_u", "i32.load16_s align=1", "i32.load16_u align=1", "i32.load align=1",
-        "i64.load8_s", "i64.load8_u", "i64.load16_s align=1", "i64.load16_u align=1", "i64.load32_s align=1",
-        "i64.load32_u align=1", "i64.load align=1",
+        "i32.load8_s",
+        "i32.load8_u",
+        "i32.load16_s align=1",
+        "i32.load16_u align=1",
+        "i32.load align=1",
+        "i64.load8_s",
+        "i64.load8_u",
+        "i64.load16_s align=1",
+        "i64.load16_u align=1",
+        "i64.load32_s align=1",
+        "i64.load32_u align=1",
+        "i64.load align=1",
     ]
     .into_iter()
     .enumerate()
     {
         let (ty, rest) = op.split_at(3);
         let (name, align) = rest.split_once(' ').unwrap_or((rest, ""));
-        loads += &format!("({ty}.store offset={} (i32.const 4096) ({ty}{name} offset=3 {align} (local.get 0)))\n", 8 * at);
+        loads +=
+            &format!("({ty}.store offset={} (i32.const 4096) ({ty}{name} offset=3 {align} (local.get 0)))\n", 8 * at);
     }
     let both = both(&format!(
         r#"(module (memory (export "memory") 1 3)
@@ -489,7 +502,7 @@ fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
         let calls: Vec<_> = (0..copies).map(|lane| (lane, call)).collect();
         for ((lane, call), came) in calls.iter().zip(processes.evaluate(&calls).unwrap()) {
             let evaluation = match came {
-                Came::Evaluated(evaluation) => evaluation,
+                Came::Evaluated(evaluation) => *evaluation,
                 Came::HandedBack(why) => {
                     handed_back += 1;
                     eprintln!("{name} {at}: {why:?}");
@@ -556,7 +569,8 @@ fn random_modules_do_the_same_in_lanes() {
                 let digest = blake3::hash(format!("{seed} {name} {turn}").as_bytes());
                 let whole = digest.as_bytes().chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
                 // Small numbers reach memory.
-                let arguments: Vec<u64> = whole.cycle().take(16).map(|n| if turn == 0 { n % 3 } else { n >> (n % 64) }).collect();
+                let arguments: Vec<u64> =
+                    whole.cycle().take(16).map(|n| if turn == 0 { n % 3 } else { n >> (n % 64) }).collect();
                 asked.push((name.as_str(), arguments));
             }
         }
@@ -587,7 +601,12 @@ fn random_modules_do_the_same_in_lanes() {
                     Ending::Done => assert!(
                         lane == native,
                         "module {seed} {name}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
-                        lane.ended, lane.gas, lane.globals, native.ended, native.gas, native.globals
+                        lane.ended,
+                        lane.gas,
+                        lane.globals,
+                        native.ended,
+                        native.gas,
+                        native.globals
                     ),
                     _ => assert_eq!(lane.ended, native.ended, "module {seed} {name}, {integers:?}"),
                 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod copies;
+mod lanes;
 mod vectors;
 
 use std::{
@@ -12,7 +13,8 @@ use std::{
 };
 
 use lockstep_jit::{
-    Call, Engine, EngineSettings, Evaluation, GuestEnv, Instance, ModuleFormat, json::to_js_string, spawn_evaluator,
+    Call, Engine, EngineSettings, Evaluation, GuestEnv, Instance, ModuleFormat, gpu::Choice, json::to_js_string,
+    spawn_evaluator,
 };
 use sha2::{Digest, Sha256};
 
@@ -49,9 +51,13 @@ pub struct Args {
     /// Directory to keep compiled code in; without it, the module is compiled anew.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Evaluate on this many processes at a time, on all cores, and print the rate only: all must agree to the byte.
-    #[arg(long, value_name = "N", conflicts_with = "check")]
+    /// Evaluate on this many processes at a time, on all cores or side by side on the GPU, and print the rate only: all must
+    /// agree to the byte, and lanes with the native engine.
+    #[arg(long, value_name = "N", visible_alias = "lanes", conflicts_with = "check")]
     copies: Option<std::num::NonZeroUsize>,
+    /// Adapter for lanes: `required` is the best one, a program on the CPU if there is no better; or a part of its name.
+    #[arg(long, value_name = "GPU", default_value = "required")]
+    gpu: Choice,
     /// The vector file.
     #[arg(value_name = "VECTORS.json")]
     vectors: PathBuf,
@@ -62,6 +68,8 @@ pub struct Args {
 enum EngineName {
     /// Machine code on the CPU.
     Native,
+    /// Kernels on the GPU, a process in each lane; wants `--lanes`.
+    Lanes,
 }
 
 fn guest_env(text: &str) -> Result<GuestEnv, String> {
@@ -80,7 +88,6 @@ pub fn run(args: Args) -> super::Ending {
 }
 
 fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
-    let EngineName::Native = args.engine;
     let wasm = std::fs::read(&args.module).map_err(|error| format!("module {}: {error}", args.module.display()))?;
     let vectors = Vectors::read(&args.vectors)?;
     let engine = Engine::new(EngineSettings {
@@ -90,6 +97,10 @@ fn evaluate(args: &Args, out: &mut impl Write) -> super::Ending {
     })?;
     let named = |error: lockstep_jit::Error| format!("{}: {error}", args.module.display());
     let module = engine.load(&wasm, args.format).map_err(named)?;
+    if matches!(args.engine, EngineName::Lanes) {
+        let copies = args.copies.ok_or("--engine lanes wants --lanes N: how many processes side by side")?;
+        return lanes::evaluate(args, &vectors, &module, &wasm, copies);
+    }
     if let Some(copies) = args.copies {
         return copies::evaluate(args.clone(), vectors, &module, copies);
     }

@@ -33,7 +33,8 @@ impl Lowerer<'_, '_> {
         let table_at = table as usize;
         let (length, is_64) = (self.program.tables[table_at].entries.len() as u32, self.program.tables[table_at].is_64);
         if self.program.tables[table_at].is_opaque {
-            return self.refuse(Bail::Table, format!("calls through table {table}, whose entries only an instance knows"));
+            return self
+                .refuse(Bail::Table, format!("calls through table {table}, whose entries only an instance knows"));
         }
         let mut at = self.pop();
         if is_64 {

@@ -508,7 +508,8 @@ impl Lowerer<'_, '_> {
             (Operator::F64Neg, _) => self.out.call("wide_xor", &[value, sign]),
             (_, None) => self.out.call("wide_and", &[value, rest]),
             (_, Some(from)) => {
-                let (value, from) = (self.out.call("wide_and", &[value, rest]), self.out.call("wide_and", &[from, sign]));
+                let (value, from) =
+                    (self.out.call("wide_and", &[value, rest]), self.out.call("wide_and", &[from, sign]));
                 self.out.call("wide_or", &[value, from])
             }
         };
