@@ -171,7 +171,8 @@ impl Unit {
         let path = settings.data_dir.join("results");
         let store = tokio::task::spawn_blocking(move || Store::open(&path));
         let store = Arc::new(store.await.map_err(|e| Error::Internal(format!("opening the results store: {e}")))??);
-        let metrics = Counted::new(Metrics { signatures: source.signatures(), ..Metrics::default() });
+        let (signatures, engines) = (source.signatures(), source.engines());
+        let metrics = Counted::new(Metrics { signatures, engines, ..Metrics::default() });
         let processes =
             Processes::new(&settings, Arc::clone(&source), evaluator, Arc::clone(&store), Arc::clone(&metrics))?;
         let inner = Arc::new(Inner {
@@ -341,6 +342,9 @@ impl Unit {
         inner.processes.stop(SHUTDOWN_PATIENCE).await;
         inner.dry_runs.close();
         inner.sync().await;
+        let engines = inner.metrics.engines.clone();
+        // A panic in a driver's library has nothing to say here.
+        let _ = tokio::task::spawn_blocking(move || engines.close()).await;
     }
 }
 

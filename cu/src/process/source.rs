@@ -11,7 +11,7 @@ use crate::{
     Error,
     module::ModuleInfo,
     schedule::{End, Entry, Position, Process, Start, Upstream},
-    verify::Signatures,
+    verify::{Engines, Signatures},
 };
 
 /// Schedulers and gateways, as far as this part of the room needs them.
@@ -30,6 +30,10 @@ pub trait Source: Send + Sync + 'static {
     fn signatures(&self) -> Signatures {
         Signatures::default()
     }
+    /// Who checks them.
+    fn engines(&self) -> Engines {
+        Engines::default()
+    }
     /// The entries after `start` up to `end`, in order.
     fn entries(&self, process: Arc<Process>, start: Start, end: End) -> Box<dyn Entries>;
 }
@@ -43,6 +47,10 @@ pub trait Entries: Send + 'static {
 impl Source for Upstream {
     fn signatures(&self) -> Signatures {
         Self::signatures(self)
+    }
+
+    fn engines(&self) -> Engines {
+        Self::engines(self)
     }
 
     fn process<'a>(&'a self, pid: &'a str) -> BoxFuture<'a, Result<Arc<Process>, Error>> {
