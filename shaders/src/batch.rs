@@ -10,9 +10,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rsa::KeySize;
+
 use crate::cpu;
 use crate::device::Lost;
 use crate::gpu::{Gpu, Scheme};
+use crate::self_test;
 use crate::signature::{Ed25519, RsaPss, Secp256k1};
 
 /// When a batch is sent, and how much may wait.
@@ -97,13 +100,16 @@ impl Calibration {
     pub fn measure(gpu: &Gpu, threads: NonZeroUsize, go_on: impl Fn() -> bool) -> Result<Option<Calibration>, Lost> {
         let mut measured = Calibration::default();
         if go_on() {
-            measured.rsa_pss = calibrate(gpu, |items| cpu::rsa_pss::verify(items, threads))?;
+            // On the CPU an invalid one costs several times as much: lengths of salts are tried.
+            let signed = self_test::rsa_pss(KeySize::Rsa4096, 512, 1).unwrap_or_default();
+            let sample = signed.into_iter().next().unwrap_or_else(RsaPss::sample);
+            measured.rsa_pss = calibrate(gpu, &sample, |items| cpu::rsa_pss::verify(items, threads))?;
         }
         if go_on() {
-            measured.ed25519 = calibrate(gpu, |items| cpu::ed25519::verify(items, threads))?;
+            measured.ed25519 = calibrate(gpu, &Ed25519::sample(), |items| cpu::ed25519::verify(items, threads))?;
         }
         if go_on() {
-            measured.secp256k1 = calibrate(gpu, |items| cpu::secp256k1::verify(items, threads))?;
+            measured.secp256k1 = calibrate(gpu, &Secp256k1::sample(), |items| cpu::secp256k1::verify(items, threads))?;
         }
         Ok(go_on().then_some(measured))
     }
@@ -114,15 +120,20 @@ impl Calibration {
     }
 }
 
-/// Measures a scheme on both sides. Each size runs once, after the GPU has run once for what a driver puts off until then.
+/// Measures a scheme on both sides, with batches of `sample` alone. Each size runs once, after the GPU has run once for what
+/// a driver puts off until then.
 ///
 /// # Errors
 /// [`Lost`] if the GPU was lost meanwhile.
-pub fn calibrate<S: Scheme + Clone>(gpu: &Gpu, cpu: impl Fn(&[S]) -> Vec<bool>) -> Result<Vec<Measured>, Lost> {
+pub fn calibrate<S: Scheme + Clone>(
+    gpu: &Gpu,
+    sample: &S,
+    cpu: impl Fn(&[S]) -> Vec<bool>,
+) -> Result<Vec<Measured>, Lost> {
     let mut table = Vec::new();
-    gpu.verify::<S>([S::sample()].into())?;
+    gpu.verify::<S>([sample.clone()].into())?;
     for items in SIZES {
-        let batch: Arc<[S]> = vec![S::sample(); items].into();
+        let batch: Arc<[S]> = vec![sample.clone(); items].into();
         let begun = Instant::now();
         cpu(&batch);
         let on_cpu = begun.elapsed();
@@ -486,12 +497,12 @@ mod tests {
         assert_eq!(crossover(&[]), None);
         let Some(gpu) = gpu() else { return };
         // A CPU that takes no time is faster always, one that takes a second for each never.
-        assert_eq!(crossover(&calibrate::<Ed25519>(&gpu, on_cpu).unwrap()), None);
+        assert_eq!(crossover(&calibrate(&gpu, &Ed25519::sample(), on_cpu).unwrap()), None);
         let slow = |items: &[Ed25519]| {
             std::thread::sleep(Duration::from_millis(300));
             on_cpu(items)
         };
-        assert_eq!(crossover(&calibrate(&gpu, slow).unwrap()), Some(1));
+        assert_eq!(crossover(&calibrate(&gpu, &Ed25519::sample(), slow).unwrap()), Some(1));
     }
 
     #[test]
@@ -502,7 +513,7 @@ mod tests {
             on_cpu(items)
         };
         for (cpu, on_the_gpu) in [(&on_cpu as &(dyn Fn(&[Ed25519]) -> Vec<bool> + Sync), 0), (&slow, 40)] {
-            let crossover = crossover(&calibrate(&gpu, cpu).unwrap());
+            let crossover = crossover(&calibrate(&gpu, &Ed25519::sample(), cpu).unwrap());
             let chosen = crossover.map(|crossover| (gpu.clone(), crossover));
             let batcher = Batcher::new(Bounds::default(), chosen, on_cpu).unwrap();
             assert_eq!(batcher.verify(items(40).0), items(40).1);

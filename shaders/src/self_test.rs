@@ -106,7 +106,8 @@ fn compare<S: Scheme + Clone>(
     Ok(outcome)
 }
 
-fn rsa_pss(size: KeySize, bytes: usize, count: usize) -> Result<Vec<RsaPss>, Error> {
+/// `count` valid signatures by a fresh key with a modulus of `bytes`, which is what `size` says.
+pub(crate) fn rsa_pss(size: KeySize, bytes: usize, count: usize) -> Result<Vec<RsaPss>, Error> {
     let random = SystemRandom::new();
     let pair = RsaKeyPair::generate(size)?;
     // The DER form of the key ends with the modulus and the five bytes of 65537.
