@@ -1,7 +1,8 @@
 // Side by side in one run: the npm loader as the reference compute unit uses it (a process's whole memory copied in and out for
 // every message), and Lockstep's native engine; the same module, the same messages. Prints rates, ratios, cores and load.
-//   node --experimental-wasm-memory64 benches/peers/run.mjs [--check] [--quick]
-// --check exits 1 if a ratio is below what README promises; --quick takes fewer messages (for CI, no promise).
+//   node --experimental-wasm-memory64 benches/peers/run.mjs [--check[=PART]] [--quick]
+// --check exits 1 if a ratio is below what README promises, or below a part of it: --check=0.5 allows for a machine that does other
+// things; --quick takes fewer messages.
 // Needs the release binary and what tests/run installs.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
@@ -15,7 +16,10 @@ import { aosModule, lockstep } from '../../tests/lib/paths.mjs'
 import { writeVectors } from '../../tests/lib/vectors.mjs'
 
 const flag = (name) => process.argv.includes(name)
-const [check, quick] = [flag('--check'), flag('--quick')]
+const quick = flag('--quick')
+const check = process.argv.find((arg) => arg === '--check' || arg.startsWith('--check='))
+const part = Number(check?.split('=')[1] ?? 1)
+if (!(part > 0 && part <= 1)) throw new Error(`${check}: a part is above 0 and at most 1`)
 const module = aosModule('aos2_0_6.wasm')
 const plain = 'wasm64-unknown-emscripten-draft_2024_02_15'
 const metered = 'wasm64-unknown-emscripten-draft_2024_10_16-metering'
@@ -130,12 +134,15 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     ['sequential', 'unmetered, sequential', 'x', 'at least'], ['metered', 'metered, sequential', 'x', 'at least'], ['meteredCost', 'metered over unmetered time', 'x', 'at most'],
     ['many', `${processes} processes`, 'x', 'at least'], ['manyPeakMb', `peak memory of ${processes} processes`, ' MB', 'at most']
   ]
-  let short = 0
+  let [short, missed] = [0, 0]
   for (const [key, what, unit, bound] of lines) {
     const holds = bound === 'at least' ? found[key] >= promised[key] : found[key] <= promised[key]
     if (!holds) short++
+    if (bound === 'at least' ? found[key] < promised[key] * part : found[key] > promised[key] / part) missed++
     console.log(`${what.padEnd(36)} ${found[key].toFixed(key === 'manyPeakMb' ? 0 : 2).padStart(8)}${unit}  promised ${bound} ${promised[key]}${unit}${holds ? '' : '  NOT MET'}`)
   }
   console.log(`load afterwards ${os.loadavg().map((l) => l.toFixed(2)).join(' ')}`)
-  process.exit(check && short ? 1 : 0)
+  if (missed) console.log(`${missed} are below ${part} of what is promised`)
+  else if (short) console.log(`${short} are below what is promised, and above ${part} of it`)
+  process.exit(check && missed ? 1 : 0)
 }

@@ -13,6 +13,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    gateway::QueryLabels,
     schedule::Kind,
     verify::{Engines, Signatures},
 };
@@ -47,6 +48,7 @@ pub struct Metrics {
     pub(crate) worker_total: Gauge,
     pub(crate) worker_tasks: Gauge,
     pub(crate) reference_processes: Family<CacheLabels, Gauge>,
+    pub(crate) reference_queries: Family<QueryLabels, Counter>,
     pub(crate) evaluations: Counter,
     pub(crate) evaluations_running: Gauge,
     pub(crate) evaluation_seconds: Histogram,
@@ -75,6 +77,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             reference_evaluations: Family::default(),
+            reference_queries: Family::default(),
             worker_total: Gauge::default(),
             worker_tasks: Gauge::default(),
             reference_processes: Family::default(),
@@ -116,6 +119,11 @@ impl Metrics {
             "ao_cu_ao_process_total",
             "Processes kept, by where they are kept",
             self.reference_processes.clone(),
+        );
+        registry.register(
+            "ao_cu_ao_process_total_graphql_queries",
+            "GraphQL queries, by name and outcome",
+            self.reference_queries.clone(),
         );
         registry.register("ao_cu_worker_total", "Threads that evaluate", self.worker_total.clone());
         registry.register(

@@ -171,8 +171,12 @@ impl Unit {
         let path = settings.data_dir.join("results");
         let store = tokio::task::spawn_blocking(move || Store::open(&path));
         let store = Arc::new(store.await.map_err(|e| Error::Internal(format!("opening the results store: {e}")))??);
-        let (signatures, engines) = (source.signatures(), source.engines());
-        let metrics = Counted::new(Metrics { signatures, engines, ..Metrics::default() });
+        let metrics = Counted::new(Metrics {
+            signatures: source.signatures(),
+            engines: source.engines(),
+            reference_queries: source.graphql_queries(),
+            ..Metrics::default()
+        });
         let processes =
             Processes::new(&settings, Arc::clone(&source), evaluator, Arc::clone(&store), Arc::clone(&metrics))?;
         let inner = Arc::new(Inner {

@@ -5,6 +5,7 @@ pub mod devnet;
 pub mod eval;
 pub mod gpu;
 pub mod inspect;
+mod open_files;
 pub mod serve;
 pub mod verify;
 

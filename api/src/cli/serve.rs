@@ -8,6 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use super::open_files;
 use crate::{
     http::{
         self, App,
@@ -90,6 +91,7 @@ impl Server {
 pub fn run(args: Args) -> super::Ending {
     let (settings, remarks) = Settings::load(&args.flags)?;
     logging::start(&settings.default_log_level, settings.log_format);
+    open_files::allow_many();
     for remark in remarks {
         tracing::warn!("{remark}");
     }

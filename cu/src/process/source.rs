@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::sync::mpsc;
 
 use crate::{
     Error,
+    gateway::QueryLabels,
     module::ModuleInfo,
     schedule::{End, Entry, Position, Process, Start, Upstream},
     verify::{Engines, Signatures},
@@ -34,6 +36,10 @@ pub trait Source: Send + Sync + 'static {
     fn engines(&self) -> Engines {
         Engines::default()
     }
+    /// GraphQL queries, by name and outcome.
+    fn graphql_queries(&self) -> Family<QueryLabels, Counter> {
+        Family::default()
+    }
     /// The entries after `start` up to `end`, in order.
     fn entries(&self, process: Arc<Process>, start: Start, end: End) -> Box<dyn Entries>;
 }
@@ -51,6 +57,10 @@ impl Source for Upstream {
 
     fn engines(&self) -> Engines {
         Self::engines(self)
+    }
+
+    fn graphql_queries(&self) -> Family<QueryLabels, Counter> {
+        Self::graphql_queries(self)
     }
 
     fn process<'a>(&'a self, pid: &'a str) -> BoxFuture<'a, Result<Arc<Process>, Error>> {

@@ -250,7 +250,7 @@ impl<'o> Specializer<'_, 'o> {
                 return at + 1;
             }
             Operator::If { blockty } => {
-                let condition = self.condition();
+                let condition = self.operand(0);
                 let params = arity.0.saturating_sub(1);
                 self.flow.pop();
                 let Some(taken) = condition.constant() else {
@@ -275,7 +275,7 @@ impl<'o> Specializer<'_, 'o> {
                 return begin + 1;
             }
             Operator::BrIf { relative_depth } => {
-                let condition = self.condition();
+                let condition = self.operand(0);
                 self.flow.pop();
                 match condition.constant() {
                     Some(taken) => {
@@ -338,11 +338,6 @@ impl<'o> Specializer<'_, 'o> {
         }
         self.out.push((op.clone(), *charge));
         at + 1
-    }
-
-    /// The operand on top, as a condition.
-    fn condition(&self) -> Operand {
-        self.operand(0)
     }
 
     /// An operand; what it says of a state that may have changed since says nothing.

@@ -97,11 +97,6 @@ impl<'a, O: Copy + Default, F: Facts> Flow<'a, O, F> {
         }
     }
 
-    /// Control goes on elsewhere.
-    pub fn leave(&mut self) {
-        self.is_reachable = false;
-    }
-
     /// At an `else`.
     pub fn otherwise(&mut self) {
         let (_, params) = self.arity(&Operator::Else);
@@ -119,7 +114,7 @@ impl<'a, O: Copy + Default, F: Facts> Flow<'a, O, F> {
         self.stack.extend((0..params).map(|_| O::default()));
     }
 
-    /// At an `end`. Gives the block that ended, with what came to its label by branches alone if it is a loop.
+    /// At an `end`. Gives the block that ended; for a loop, `at_label` is what holds on its back edges.
     pub fn end(&mut self) -> Option<Frame<F>> {
         let (_, gives) = self.arity(&Operator::End);
         let mut frame = self.frames.pop()?;
@@ -154,7 +149,7 @@ impl<'a, O: Copy + Default, F: Facts> Flow<'a, O, F> {
             Operator::Return | Operator::Unreachable => {}
             _ => return false,
         }
-        self.leave();
+        self.is_reachable = false;
         true
     }
 }
