@@ -146,6 +146,15 @@ fn ranked_adapters() -> Vec<wgpu::Adapter> {
     adapters
 }
 
+/// Whether the system shows any sign of a GPU. Asking the drivers instead loads them all, those that are programs on the CPU
+/// with the compiler they bring, which costs a machine without a GPU memory and time.
+fn may_have_hardware() -> bool {
+    /// Where the kernel's drivers are reached: those of the kernel itself, NVIDIA's and AMD's own, a virtual machine's under
+    /// Windows, and those of two makers of small GPUs.
+    const DEVICES: [&str; 6] = ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
+    !cfg!(target_os = "linux") || DEVICES.iter().any(|path| std::path::Path::new(path).exists())
+}
+
 /// Every adapter of this machine that can compute, best first.
 pub fn adapters() -> Vec<Found> {
     ranked_adapters().iter().map(Found::of).collect()
@@ -188,6 +197,9 @@ impl Device {
     /// See [`OpenError`].
     pub fn open(choice: &Choice) -> Result<Option<Device>, OpenError> {
         if *choice == Choice::Off {
+            return Ok(None);
+        }
+        if *choice == Choice::Auto && !may_have_hardware() {
             return Ok(None);
         }
         let adapters = ranked_adapters();

@@ -171,11 +171,29 @@ fn fastest_form(device: &Device) -> Result<Form, OpenError> {
 
 type Job = Box<dyn FnOnce(Result<&mut Kernels, Lost>) -> Result<(), Lost> + Send>;
 
-/// A handle to the GPU. Cheap to clone; the device is given back when the last is dropped.
+/// A handle to the GPU. Cheap to clone; dropping the last one waits until the device is given back.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    jobs: Sender<Job>,
+    thread: Arc<Thread>,
     shared: Arc<Shared>,
+}
+
+/// The GPU's thread, which ends when nobody can give it jobs.
+#[derive(Debug)]
+struct Thread {
+    jobs: Option<Sender<Job>>,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // A program that ends while a driver's library is at work on another thread may crash. The thread itself drops the
+        // last handle where a caller's function held it.
+        if let Some(handle) = self.handle.take().filter(|handle| handle.thread().id() != std::thread::current().id()) {
+            let _ = handle.join();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -210,7 +228,10 @@ impl Gpu {
         let owner = Owner { settings, shared: shared.clone(), kernels: Some(kernels), tried: Instant::now() };
         let spawned = std::thread::Builder::new().name("gpu".into()).spawn(move || owner.serve(&queue));
         match spawned {
-            Ok(_) => Ok(Some(Gpu { jobs, shared })),
+            Ok(handle) => {
+                let thread = Thread { jobs: Some(jobs), handle: Some(handle) };
+                Ok(Some(Gpu { thread: Arc::new(thread), shared }))
+            }
             Err(error) => Err(Lost { reason: format!("no thread for it: {error}") }.into()),
         }
     }
@@ -248,7 +269,11 @@ impl Gpu {
             done(result);
             state
         });
-        if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
+        let refused = match &self.thread.jobs {
+            Some(jobs) => jobs.send(job).err().map(|mpsc::SendError(job)| job),
+            None => Some(job),
+        };
+        if let Some(job) = refused {
             // The job answers with the error it is given, and gives it back.
             let _ = job(Err(Lost { reason: "its thread has ended".into() }));
         }

@@ -10,6 +10,7 @@ pub mod device;
 pub mod gpu;
 pub mod kernels;
 pub mod limbs;
+pub mod self_test;
 pub mod signature;
 #[cfg(test)]
 mod test_numbers;

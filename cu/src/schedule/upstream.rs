@@ -25,7 +25,7 @@ use crate::{
     memo::Memo,
     module::{Admission, ModuleInfo},
     shape::{At, Mismatch},
-    verify::{Desk, Signatures},
+    verify::{Desk, Engines, Signatures},
 };
 
 /// Processes remembered.
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     /// Largest assigned item taken in, bytes.
     pub item_max: u64,
     pub desk: Desk,
+    engines: Engines,
     locator: Locator,
     admission: Admission,
     allow_owners: Vec<String>,
@@ -65,18 +66,20 @@ impl Upstream {
     /// From a unit's settings. Touches neither network nor disk.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS.
+    /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS, no GPU where one is required.
     pub fn new(settings: &UnitSettings) -> Result<Self, Error> {
         let http = Arc::new(Http::new(settings.upstream_timeout, settings.upstream_json_max_bytes)?);
         let gateway = Arc::new(Gateway::new(settings, http.clone())?);
         let locator = Locator::new(settings, http.clone(), gateway.clone())?;
+        let engines = Engines::new(settings.gpu.clone())?;
         Ok(Self(Arc::new(Inner {
             http,
             gateway,
             index: Index::default(),
             page_size: settings.page_size,
             item_max: settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes),
-            desk: Desk::new(settings.verify)?,
+            desk: Desk::with(settings.verify, Box::new(engines.clone()))?,
+            engines,
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
@@ -225,6 +228,11 @@ impl Upstream {
     /// Signatures checked, by scheme, outcome and place, for the unit's metrics.
     pub fn signatures(&self) -> Signatures {
         self.0.desk.signatures()
+    }
+
+    /// Who checks them.
+    pub fn engines(&self) -> Engines {
+        self.0.engines.clone()
     }
 
     /// The entries after `start` up to `end`, in order. Dropping the stream stops its work.

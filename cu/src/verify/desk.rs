@@ -1,7 +1,7 @@
 //! Where the signatures of schedules are checked while others evaluate: a thread of its own takes pages from all processes,
 //! puts those that wait into one batch, counts, logs, and tells whoever asked what must not be evaluated.
 
-use std::{collections::HashMap, num::NonZeroUsize, thread};
+use std::{collections::HashMap, thread};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -9,8 +9,10 @@ use prometheus_client::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(test)]
+use super::Cpu;
 use super::{
-    Cpu, Outcome, Placed, Question, Verdict, Verifier,
+    Outcome, Placed, Question, Verdict, Verifier,
     memory::{self, Memory},
     read_json, settle,
 };
@@ -63,15 +65,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// # Errors
-    /// [`Error::Internal`]: the system gives no thread.
+    #[cfg(test)]
     pub fn new(policy: Policy) -> Result<Self, Error> {
-        // Half of the cores: the others evaluate.
-        let threads = NonZeroUsize::new(Cpu::all().0.get() / 2).unwrap_or(NonZeroUsize::MIN);
-        Self::with(policy, Box::new(Cpu(threads)))
+        Self::with(policy, Box::new(Cpu::all()))
     }
 
-    fn with(policy: Policy, verifier: Box<dyn Verifier>) -> Result<Self, Error> {
+    /// # Errors
+    /// [`Error::Internal`]: the system gives no thread.
+    pub fn with(policy: Policy, verifier: Box<dyn Verifier>) -> Result<Self, Error> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let signatures = Signatures::default();
         if policy != Policy::Off {

@@ -22,6 +22,13 @@ pub struct Form {
     pub masked: bool,
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sums = if self.wide { 64 } else { 32 };
+        write!(f, "{}-bit limbs, {sums}-bit sums{}", self.bits, if self.masked { ", masked" } else { "" })
+    }
+}
+
 impl Form {
     /// 13-bit limbs: 63 products fit a 32-bit sum, and a masked factor fits 24-bit multiply-add.
     pub const THIN: Form = Form { bits: 13, wide: false, masked: true };
