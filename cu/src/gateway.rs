@@ -118,6 +118,21 @@ impl Gateway {
         })
     }
 
+    /// The gateway at this URL.
+    #[cfg(test)]
+    pub fn stand_in(url: &Url) -> Result<Self, Error> {
+        Ok(Self {
+            http: Arc::new(Http::new(Duration::from_secs(5), 1 << 20)?),
+            graphql_url: http::join(url, &["graphql"]),
+            arweave_url: url.clone(),
+            block_urls: Vec::new(),
+            data_max: 1 << 20,
+            module_files: ModuleFiles::new(std::env::temp_dir().join("no-modules-here")),
+            blocks: Mutex::default(),
+            queries: Family::default(),
+        })
+    }
+
     /// A transaction's metadata; `None` if the gateway does not have it, even after a moment.
     pub async fn transaction(&self, id: &str, without: Without) -> Result<Option<Transaction>, Error> {
         let mut fields = String::from("id owner { address key } recipient");

@@ -124,9 +124,10 @@ declare! {
         upstream_data_max: Bytes = "256MiB", ["LOCKSTEP_UPSTREAM_DATA_MAX"];
     }
     "Signatures" {
-        /// Signatures of messages, assignments and processes: `off` checks none; `report` checks, counts and logs; with
-        /// `enforce` what is invalid is not evaluated either, and whoever asks for it or for what follows is told.
-        /// What cannot be verified from what the scheduler gives is counted, and evaluated.
+        /// Signatures of messages, assignments, processes, modules and assigned items: `off` checks none; `report` checks,
+        /// counts and logs; with `enforce` what is invalid is not evaluated either, and whoever asks for it or for what
+        /// follows is told. The gateway is asked about what the scheduler's words do not tell; what cannot be verified then
+        /// is counted, and evaluated.
         verify: Policy = "report", ["LOCKSTEP_VERIFY"];
     }
     "Evaluation" {

@@ -43,7 +43,7 @@ pub struct SignatureLabels {
     pub scheme: &'static str,
     /// `valid`, `invalid`, `unverifiable`, or `skipped` where the desk could not keep up.
     pub outcome: &'static str,
-    /// `message`, `assignment`, `process`; `page` for what could not be read or was skipped.
+    /// `message`, `assignment`, `process`, `module`, `assigned`; `page` for what could not be read or was skipped.
     pub place: &'static str,
 }
 

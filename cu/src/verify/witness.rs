@@ -379,3 +379,6 @@ async fn aside(make: impl FnOnce() -> Subject + Send + 'static) -> Result<Subjec
     let made = tokio::task::spawn_blocking(make).await;
     made.map_err(|error| Error::Internal(format!("reading an item to check it stopped: {error}")))
 }
+
+#[cfg(test)]
+mod tests;
