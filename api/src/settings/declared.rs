@@ -125,9 +125,10 @@ declare! {
         upstream_data_max: Bytes = "256MiB", ["LOCKSTEP_UPSTREAM_DATA_MAX"];
     }
     "Signatures" {
-        /// Signatures of messages, assignments and processes: `off` checks none; `report` checks, counts and logs; with
-        /// `enforce` what is invalid is not evaluated either, and whoever asks for it or for what follows is told.
-        /// What cannot be verified from what the scheduler gives is counted, and evaluated.
+        /// Signatures of messages, assignments, processes, modules and assigned items: `off` checks none; `report` checks,
+        /// counts and logs; with `enforce` what is invalid is not evaluated either, and whoever asks for it or for what
+        /// follows is told. The gateway is asked about what the scheduler's words do not tell; what cannot be verified then
+        /// is counted, and evaluated.
         verify: Policy = "report", ["LOCKSTEP_VERIFY"];
         /// The GPU that verifies signatures beside the processor, for batches with which it was measured to be faster:
         /// `auto` takes the best there is, and none is no fault; `off` takes none; with `required`, or a part of an
