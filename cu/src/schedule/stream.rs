@@ -582,7 +582,9 @@ async fn fetch_assigned(upstream: &Inner, node: &Node) -> Result<Item, Error> {
     // All of an item is needed to check it, whatever of it the process is going to see.
     let witness = &upstream.witness;
     let asked = if witness.is_open() { Without::default() } else { without };
-    let (found, data) = futures::future::try_join(transaction(&upstream.gateway, id, asked), data).await?;
+    // A description that is missing counts after data that are: what clients are told then is that there is nothing.
+    let (found, data) = futures::future::try_join(upstream.gateway.transaction(id, asked), data).await?;
+    let found = found.ok_or_else(|| no_transaction(id))?;
     if witness.is_open() {
         let given = found.clone();
         match &data {
@@ -608,5 +610,9 @@ async fn fetch_assigned(upstream: &Inner, node: &Node) -> Result<Item, Error> {
 
 async fn transaction(gateway: &Gateway, id: &str, without: Without) -> Result<Transaction, Error> {
     let found = gateway.transaction(id, without).await?;
-    found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{id}'")))
+    found.ok_or_else(|| no_transaction(id))
+}
+
+fn no_transaction(id: &str) -> Error {
+    Error::Upstream(format!("Gateway returned no transaction for '{id}'"))
 }
