@@ -291,7 +291,7 @@ fn main() {
             None
         }
     };
-    let adapter = gpu.as_ref().map_or("no GPU".to_owned(), |gpu| format!("{}, {}", gpu.found().name, gpu.form()));
+    let adapter = gpu.as_ref().map_or("no GPU".to_owned(), |gpu| format!("{}, {}", gpu.found().name, gpu.variants()));
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
     println!("signatures a second by the clock, load {load} at the start; GPU: {adapter}");

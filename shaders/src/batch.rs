@@ -398,10 +398,11 @@ mod tests {
     use crate::gpu::Settings;
     use crate::limbs::Form;
     use crate::test_numbers::device;
+    use crate::variants::Variants;
 
     fn gpu() -> Option<Gpu> {
         let choice = Choice::Named(device()?.found.name.clone());
-        Gpu::open(Settings { choice, form: Some(Form::WIDEST), ..Settings::default() }).unwrap()
+        Gpu::open(Settings { choice, variants: Some(Variants::all(Form::WIDEST)), ..Settings::default() }).unwrap()
     }
 
     /// The vector is valid, and not with a message of another length.

@@ -200,13 +200,14 @@ mod tests {
     use crate::gpu::Settings;
     use crate::limbs::Form;
     use crate::test_numbers::{cases, device};
+    use crate::variants::Variants;
 
     #[test]
     fn kernels_and_processor_agree_on_signed_and_changed_items() {
         let Some(device) = device() else { return };
         let choice = Choice::Named(device.found.name.clone());
-        let form = Some(if device.found.int64 { Form::WIDEST } else { Form::THIN });
-        let gpu = Gpu::open(Settings { choice, form, ..Settings::default() }).unwrap().unwrap();
+        let variants = Some(Variants::all(if device.found.int64 { Form::WIDEST } else { Form::THIN }));
+        let gpu = Gpu::open(Settings { choice, variants, ..Settings::default() }).unwrap().unwrap();
         let count = cases(300);
         let outcomes = run(&gpu, count).unwrap();
         assert_eq!(outcomes.len(), 4);

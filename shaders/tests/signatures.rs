@@ -151,7 +151,7 @@ fn the_ed25519_kernel_answers_as_the_networks_verifier_at_every_edge() {
     let edges = edges();
     let items: Vec<_> = edges.iter().map(|(_, item, _)| item.clone()).collect();
     for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
-        let mut kernel = Ed25519Kernel::new(&device, form, Rule::Network).unwrap();
+        let mut kernel = Ed25519Kernel::new(&device, form, Rule::Network, two()).unwrap();
         let verdicts = kernel.verify(&device, &items).unwrap();
         assert_eq!(verdicts.len(), edges.len());
         for ((name, _, valid), verdict) in edges.iter().zip(verdicts) {

@@ -85,7 +85,7 @@ test('gpu shows the adapters, measures one, and its kernels agree with the proce
     assert.ok(!process.env.LOCKSTEP_REQUIRE_GPU, 'there has to be a GPU')
     return t.skip('no GPU here')
   }
-  for (const line of [/^adapter +\S/m, /^ +driver +(vulkan|metal|dx12), /m, /^ +features 64-bit integers (yes|no), subgroups /m, /^ +limits +\d+ MiB/m, /^form +\d+-bit limbs, (32|64)-bit sums/m]) assert.match(done.out, line)
+  for (const line of [/^adapter +\S/m, /^ +driver +(vulkan|metal|dx12), /m, /^ +features 64-bit integers (yes|no), subgroups /m, /^ +limits +\d+ MiB/m, /^variants +RSA-PSS \d+-bit limbs, (32|64)-bit sums.*; Ed25519 \d+-bit .*; secp256k1 \d+-bit /m]) assert.match(done.out, line)
   for (const scheme of ['rsa_pss', 'ed25519', 'secp256k1']) assert.match(done.out, new RegExp(`^${scheme} +CPU, \\d+ threads +GPU\n +1 +\\d+/s +\\d+/s\n`, 'm'))
   assert.equal(done.out.match(/^ {2}(batches of \d+ and more go to the GPU|all batches go to the processor)$/mg).length, 3)
   assert.equal(done.out.match(/ 64 signatures, 32 valid, 0 disagreements$/mg).length, 4)

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> super::Ending {
         return Ok(ExitCode::SUCCESS);
     };
     writeln!(out, "measured   {}", gpu.found().name)?;
-    writeln!(out, "form       {}", gpu.form())?;
+    writeln!(out, "variants   {}", gpu.variants())?;
     let threads = cpu::cores();
     // Nobody interrupts it.
     if let Some(measured) = Calibration::measure(&gpu, threads, || true)? {

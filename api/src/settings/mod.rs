@@ -140,7 +140,11 @@ impl Settings {
             data_dir: self.data.clone(),
             guest_env: self.guest_env,
             verify: self.verify,
-            gpu: GpuSettings { choice: self.gpu.clone(), wait: self.verify_wait },
+            gpu: GpuSettings {
+                choice: self.gpu.clone(),
+                wait: self.verify_wait,
+                cache: Some(self.data.join("kernels")),
+            },
             formats,
             extensions: self.process_wasm_supported_extensions.clone(),
             memory_max_limit: self.process_wasm_memory_max_limit.0,

@@ -1,11 +1,12 @@
 //! Who verifies a unit's signatures: the processor, and the GPU for batches with which it was measured to be faster.
 //!
-//! The GPU is opened and measured on a thread of its own when the first signatures come, and nobody waits for it: until
+//! The GPU is opened, tested and measured on a thread of its own when the first signatures come, and nobody waits for it: until
 //! then, and where there is none, whoever asks is answered by the processor at once. Batches for the GPU are gathered from
 //! all who ask. Whatever becomes of the device, the answers are the same.
 
 use std::{
     num::NonZeroUsize,
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,6 +20,7 @@ use lockstep_shaders::{
     cpu,
     device::{Choice, Device},
     gpu::{Gpu, Scheme, Settings},
+    self_test,
     signature::{Ed25519, RsaPss, Secp256k1},
 };
 use prometheus_client::{
@@ -30,6 +32,9 @@ use prometheus_client::{
 use super::Verifier;
 use crate::Error;
 
+/// Signatures of each scheme that a GPU has to answer as the processor does before it is used.
+const SELF_TEST: usize = 64;
+
 /// Which GPU verifies signatures, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuSettings {
@@ -37,11 +42,13 @@ pub struct GpuSettings {
     pub choice: Choice,
     /// How long a signature may wait for others to be verified with, where the GPU is used.
     pub wait: Duration,
+    /// A directory of the unit's own for compiled kernels.
+    pub cache: Option<PathBuf>,
 }
 
 impl GpuSettings {
     /// No GPU.
-    pub const OFF: Self = Self { choice: Choice::Off, wait: Duration::ZERO };
+    pub const OFF: Self = Self { choice: Choice::Off, wait: Duration::ZERO, cache: None };
 }
 
 /// The processor and perhaps a GPU. Cheap to clone; dropping the last one waits for a GPU that is being opened.
@@ -74,7 +81,7 @@ struct Queues {
 struct Adapter {
     name: String,
     driver: String,
-    form: String,
+    variants: String,
     /// The device, if any scheme is verified on it.
     gpu: Option<Gpu>,
 }
@@ -131,7 +138,7 @@ impl Queues {
     fn attach(&self, gpu: Gpu, [rsa_pss, ed25519, secp256k1]: [Option<usize>; 3], wait: Duration) {
         let found = gpu.found();
         let (name, driver) = (found.name.clone(), format!("{} {}", found.backend, found.driver));
-        let form = gpu.form().to_string();
+        let variants = gpu.variants().to_string();
         if let Some(crossover) = rsa_pss {
             self.rsa_pss.attach(&gpu, crossover, wait, self.threads, cpu::rsa_pss::verify);
         }
@@ -142,7 +149,7 @@ impl Queues {
             self.secp256k1.attach(&gpu, crossover, wait, self.threads, cpu::secp256k1::verify);
         }
         let used = rsa_pss.or(ed25519).or(secp256k1).is_some();
-        let _ = self.adapter.set(Adapter { name, driver, form, gpu: used.then_some(gpu) });
+        let _ = self.adapter.set(Adapter { name, driver, variants, gpu: used.then_some(gpu) });
     }
 
     /// Opens the GPU, measures it, and has it used for what it is faster at.
@@ -151,12 +158,26 @@ impl Queues {
         if !go_on() {
             return;
         }
-        let opened = Gpu::open(Settings { choice: settings.choice.clone(), ..Settings::default() });
+        let opened = Gpu::open(Settings {
+            choice: settings.choice.clone(),
+            threads: Some(self.threads),
+            cache: settings.cache.clone(),
+            ..Settings::default()
+        });
         let gpu = match opened {
             Ok(Some(gpu)) => gpu,
             Ok(None) => return tracing::debug!("no GPU: the processor verifies signatures"),
             Err(error) => return tracing::warn!(%error, "the processor verifies signatures"),
         };
+        match self_test::run(&gpu, SELF_TEST) {
+            Ok(outcomes) if outcomes.iter().all(|outcome| outcome.disagreements == 0) => {}
+            Ok(outcomes) => {
+                return tracing::error!(?outcomes, "the GPU is wrong: the processor verifies signatures");
+            }
+            Err(error) => {
+                return tracing::warn!(%error, "the GPU could not be tested: the processor verifies signatures");
+            }
+        }
         match Calibration::measure(&gpu, self.threads, go_on) {
             Ok(Some(measured)) => {
                 let crossovers = measured.tables().map(|(scheme, table)| {
@@ -329,7 +350,8 @@ impl Collector for Engines {
         let adapter: Vec<_> = adapter
             .iter()
             .map(|adapter| {
-                let labels = vec![("adapter", &*adapter.name), ("driver", &*adapter.driver), ("form", &*adapter.form)];
+                let labels =
+                    vec![("adapter", &*adapter.name), ("driver", &*adapter.driver), ("variants", &*adapter.variants)];
                 (labels, u64::from(adapter.gpu.is_some()))
             })
             .collect();
@@ -350,7 +372,7 @@ impl Collector for Engines {
 mod tests {
     use std::time::Instant;
 
-    use lockstep_shaders::limbs::Form;
+    use lockstep_shaders::{limbs::Form, variants::Variants};
     use prometheus_client::{encoding::text::encode, registry::Registry};
 
     use super::*;
@@ -362,8 +384,8 @@ mod tests {
     /// As the tests of the kernels do: see `LOCKSTEP_REQUIRE_GPU` in `tests/run`.
     fn gpu() -> Option<Gpu> {
         let choice = std::env::var("LOCKSTEP_GPU").map_or(Choice::Required, Choice::Named);
-        let form = Some(Form::THIN);
-        match Gpu::open(Settings { choice, form, ..Settings::default() }) {
+        let variants = Some(Variants::all(Form::THIN));
+        match Gpu::open(Settings { choice, variants, ..Settings::default() }) {
             Ok(gpu) => gpu,
             Err(error) if std::env::var_os("LOCKSTEP_REQUIRE_GPU").is_some() => panic!("no GPU to test on: {error}"),
             Err(error) => {

@@ -6,6 +6,7 @@
 //! here is made for any form, and all forms run under the same tests.
 
 pub mod field;
+pub mod rows;
 pub mod tape;
 pub mod tile;
 
