@@ -413,13 +413,14 @@ mod tests {
     use super::*;
     use crate::device::Choice;
     use crate::gpu::Settings;
-    use crate::limbs::Form;
-    use crate::test_numbers::device;
+    use crate::test_numbers::{device, quick_form};
     use crate::variants::Variants;
 
     fn gpu() -> Option<Gpu> {
-        let choice = Choice::Named(device()?.found.name.clone());
-        Gpu::open(Settings { choice, variants: Some(Variants::all(Form::WIDEST)), ..Settings::default() }).unwrap()
+        let device = device()?;
+        let choice = Choice::Named(device.found.name.clone());
+        let variants = Some(Variants::all(quick_form(&device)));
+        Gpu::open(Settings { choice, variants, ..Settings::default() }).unwrap()
     }
 
     /// The vector is valid, and not with a message of another length.

@@ -341,12 +341,13 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limbs::Form;
-    use crate::test_numbers::device;
+    use crate::test_numbers::{device, quick_form};
 
-    fn gpu(form: Option<Form>) -> Option<Gpu> {
-        let name = device()?.found.name.clone();
-        let variants = form.map(Variants::all);
+    /// With the variants measured, or in a form that runs at once.
+    fn gpu(measured: bool) -> Option<Gpu> {
+        let device = device()?;
+        let name = device.found.name.clone();
+        let variants = (!measured).then(|| Variants::all(quick_form(&device)));
         Gpu::open(Settings { choice: Choice::Named(name), variants, ..Settings::default() }).unwrap()
     }
 
@@ -361,7 +362,7 @@ mod tests {
     #[test]
     fn moduli_of_both_lengths_and_of_none_are_answered_in_order() {
         use crate::kernels::rsa_pss::tests::sign;
-        let Some(gpu) = gpu(Some(Form::WIDEST)) else { return };
+        let Some(gpu) = gpu(false) else { return };
         let (short, long) = (sign(256, b"short"), sign(512, b"long"));
         let with = |item: &RsaPss, change: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)| {
             let (mut modulus, mut signature) = (item.modulus.to_vec(), item.signature.to_vec());
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_variants_are_measured_and_usable() {
-        let Some(gpu) = gpu(None) else { return };
+        let Some(gpu) = gpu(true) else { return };
         let variants = gpu.variants();
         println!("fastest on {}: {variants}", gpu.found().name);
         let forms = [variants.rsa_pss, variants.ed25519, variants.secp256k1];
@@ -404,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_device_destroyed_under_way_loses_no_answer_and_is_opened_again() {
-        let Some(gpu) = gpu(Some(Form::THIN)) else { return };
+        let Some(gpu) = gpu(false) else { return };
         let items: Arc<[Secp256k1]> = vec![Secp256k1::sample(); 256].into();
         assert_eq!(gpu.verify(items.clone()), Ok(vec![false; 256]));
         let (sender, answers) = mpsc::channel();

@@ -198,15 +198,14 @@ mod tests {
     use super::*;
     use crate::device::Choice;
     use crate::gpu::Settings;
-    use crate::limbs::Form;
-    use crate::test_numbers::{cases, device};
+    use crate::test_numbers::{cases, device, quick_form};
     use crate::variants::Variants;
 
     #[test]
     fn kernels_and_processor_agree_on_signed_and_changed_items() {
         let Some(device) = device() else { return };
         let choice = Choice::Named(device.found.name.clone());
-        let variants = Some(Variants::all(if device.found.int64 { Form::WIDEST } else { Form::THIN }));
+        let variants = Some(Variants::all(quick_form(&device)));
         let gpu = Gpu::open(Settings { choice, variants, ..Settings::default() }).unwrap().unwrap();
         let count = cases(300);
         let outcomes = run(&gpu, count).unwrap();
