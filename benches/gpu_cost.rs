@@ -74,12 +74,27 @@ fn rate(cycles: f64) -> f64 {
     SIMDS * CLOCK_HZ / cycles * LANES / 1e6
 }
 
+/// Cycles for which a wave of 64 lanes keeps a SIMD of RDNA3 busy with one 24-bit multiply-add, which is done at full rate.
+const MULTIPLY_ADD_CYCLES: f64 = 2.0;
+
+/// How much of the rate at which nothing but the products were computed, where products are 24-bit multiply-adds.
+fn bound(form: Form, cycles: f64, products: usize) -> String {
+    match form.masked {
+        true => {
+            let least = products as f64 * MULTIPLY_ADD_CYCLES;
+            format!(", {:.2} of the {:.2} M/s of its {products} products alone", least / cycles, rate(least))
+        }
+        false => String::new(),
+    }
+}
+
 /// What a lane reads and writes of storage, were none of it in a register or cache.
-fn print_rate(cycles: f64, bytes: usize) {
+fn print_rate(form: Form, cycles: f64, products: usize, bytes: usize) {
     let terabytes = rate(cycles) * bytes as f64 / 1e6;
     println!(
-        "      modelled {:.2} M/s; {} KB a signature, {terabytes:.1} TB/s at that rate",
+        "      modelled {:.2} M/s{}; {} KB a signature, {terabytes:.1} TB/s at that rate",
         rate(cycles),
+        bound(form, cycles, products),
         bytes / 1000
     );
 }
@@ -153,11 +168,12 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
         (&[Operation::Freeze], &both[..1], field.freeze()),
         (&[Operation::Look, Operation::Table, Operation::Select], &both[..1], copy),
     ];
-    let (mut cycles, mut shown) = (0.0, Vec::new());
+    let (mut cycles, mut products, mut shown) = (0.0, 0, Vec::new());
     for (operations, loads, tape) in pieces {
         let times: usize = operations.iter().map(|operation| program.steps_of(*operation)).sum();
         let each = throughput(driver, &piece(form, loads, 0, &tape, "d", count), form);
         cycles += times as f64 * each;
+        products += times * tape.products();
         shown.push(format!("{times} {:?} x {each}", operations[0]));
     }
     let bytes = program.registers * form.words(count) * 4;
@@ -170,7 +186,7 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
     };
     let elements: usize =
         Operation::ALL.iter().map(|(operation, _)| moved(operation) * program.steps_of(*operation)).sum();
-    print_rate(cycles, elements * form.words(count) * 4);
+    print_rate(form, cycles, products, elements * form.words(count) * 4);
 }
 
 /// One lane a signature.
@@ -210,7 +226,8 @@ fn rsa_by_lane(driver: &Driver, tiles: Tiles, bits: u64) {
     println!(
         "    RSA-{bits}: {sums} tile products x {sum} + {carries} carries x {carry} + {digits} digits x {digit} = {cycles} cycles a wave"
     );
-    print_rate(cycles, sums as usize * 2 * form.words(limbs) * 4);
+    let products = sums as usize * tiles.accumulate().products() + digits as usize * tiles.digit().products();
+    print_rate(form, cycles, products, sums as usize * 2 * form.words(limbs) * 4);
 }
 
 /// What loading and storing a piece's sums takes: in the kernel they are in registers, so that is left out.
