@@ -325,7 +325,8 @@ fn main() {
     ]
     .concat();
     if let Some(file) = plot {
-        let title = format!("Signatures a second on {} cores and on {adapter}", cpu::cores());
+        let name = gpu.as_ref().map_or("no GPU", |gpu| &gpu.found().name);
+        let title = format!("Signatures a second on {} cores and on {name}", cpu::cores());
         std::fs::write(file, plot::svg(&title, &lines)).expect("the plot can be written");
     }
 }
