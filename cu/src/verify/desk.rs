@@ -339,7 +339,7 @@ fn scheme(number: Option<u16>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     };
 
@@ -355,6 +355,24 @@ mod tests {
     impl Verifier for Counting {
         fn rsa_pss(&self, items: &[RsaPss]) -> Vec<bool> {
             self.0.fetch_add(items.len(), Ordering::Relaxed);
+            Cpu::all().rsa_pss(items)
+        }
+
+        fn ed25519(&self, items: &[Ed25519]) -> Vec<bool> {
+            Cpu::all().ed25519(items)
+        }
+
+        fn secp256k1(&self, items: &[Secp256k1]) -> Vec<bool> {
+            Cpu::all().secp256k1(items)
+        }
+    }
+
+    /// Answers when nobody holds it up.
+    struct Held(Arc<Mutex<()>>);
+
+    impl Verifier for Held {
+        fn rsa_pss(&self, items: &[RsaPss]) -> Vec<bool> {
+            let _free = self.0.lock().unwrap();
             Cpu::all().rsa_pss(items)
         }
 
@@ -406,12 +424,17 @@ mod tests {
         let mut page: serde_json::Value = serde_json::from_str(PAGE).unwrap();
         page["edges"][1]["node"]["message"]["data"] = "another".into();
         page["edges"][1]["node"]["message"]["anchor"] = serde_json::Value::Null;
-        let desk = Desk::new(Policy::Enforce).unwrap();
+        let free = Arc::new(Mutex::new(()));
+        let desk = Desk::with(Policy::Enforce, Box::new(Held(free.clone()))).unwrap();
         let checked = desk.check(page.to_string().into_bytes()).await.unwrap();
         assert!(checked.refused.is_empty());
         assert_eq!((checked.doubtful.len(), checked.doubtful[0].place), (1, "message"));
         assert_eq!(count(&desk, "unverifiable", "message"), 0);
-        drop(desk.submit(page.to_string().into_bytes()));
+        {
+            // Nobody takes it by the time there is an answer.
+            let _held = free.lock().unwrap();
+            drop(desk.submit(page.to_string().into_bytes()));
+        }
         for _ in 0..500 {
             if count(&desk, "unverifiable", "message") == 1 {
                 return;
