@@ -14,9 +14,10 @@ use std::process::ExitCode;
 
 use ash::{Entry, khr, vk};
 use lockstep_shaders::kernels::program::{Operation, Program};
-use lockstep_shaders::kernels::{curve, ed25519, rsa_pss, secp256k1};
+use lockstep_shaders::kernels::{curve, ed25519, rsa_rows, rsa_tiles, secp256k1};
 use lockstep_shaders::limbs::Form;
 use lockstep_shaders::limbs::field::Field;
+use lockstep_shaders::limbs::rows::Rows;
 use lockstep_shaders::limbs::tape::Tape;
 use lockstep_shaders::limbs::tile::Tiles;
 use naga::back::spv;
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
     for form in [Form::THIN, Form::THIN_UNMASKED, Form::NARROW, Form::WIDE, Form::WIDEST] {
         println!("\n{form:?}");
         for bits in [2048, 4096] {
-            rsa(&driver, Tiles::new(form, bits), bits);
+            rsa_by_lane(&driver, Tiles::new(form, bits), bits);
+            rsa_by_lanes(&driver, Rows::new(form, bits), bits);
         }
         for (name, field, programs) in [
             (
@@ -72,12 +74,27 @@ fn rate(cycles: f64) -> f64 {
     SIMDS * CLOCK_HZ / cycles * LANES / 1e6
 }
 
+/// Cycles for which a wave of 64 lanes keeps a SIMD of RDNA3 busy with one 24-bit multiply-add, which is done at full rate.
+const MULTIPLY_ADD_CYCLES: f64 = 2.0;
+
+/// How much of the rate at which nothing but the products were computed, where products are 24-bit multiply-adds.
+fn bound(form: Form, cycles: f64, products: usize) -> String {
+    match form.masked {
+        true => {
+            let least = products as f64 * MULTIPLY_ADD_CYCLES;
+            format!(", {:.2} of the {:.2} M/s of its {products} products alone", least / cycles, rate(least))
+        }
+        false => String::new(),
+    }
+}
+
 /// What a lane reads and writes of storage, were none of it in a register or cache.
-fn print_rate(cycles: f64, bytes: usize) {
+fn print_rate(form: Form, cycles: f64, products: usize, bytes: usize) {
     let terabytes = rate(cycles) * bytes as f64 / 1e6;
     println!(
-        "      modelled {:.2} M/s; {} KB a signature, {terabytes:.1} TB/s at that rate",
+        "      modelled {:.2} M/s{}; {} KB a signature, {terabytes:.1} TB/s at that rate",
         rate(cycles),
+        bound(form, cycles, products),
         bytes / 1000
     );
 }
@@ -124,7 +141,8 @@ fn piece(form: Form, loads: &[(&str, usize)], accumulators: usize, tape: &Tape, 
     for i in 0..count {
         text += &format!("var {outputs}{i} = 0u;\n");
     }
-    text += &format!("{{\n{}}}\n", tape.wgsl(accumulators > 0));
+    // Either the sums change or there are limbs.
+    text += &format!("{{\n{}}}\n", tape.wgsl(count == 0));
     text += "let to = params.z * lanes + lane;\n";
     text += &form.store_wgsl(count, |i| format!("{outputs}{i}"), |word| format!("registers[to + {word}u * lanes]"));
     for i in 0..accumulators {
@@ -150,11 +168,12 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
         (&[Operation::Freeze], &both[..1], field.freeze()),
         (&[Operation::Look, Operation::Table, Operation::Select], &both[..1], copy),
     ];
-    let (mut cycles, mut shown) = (0.0, Vec::new());
+    let (mut cycles, mut products, mut shown) = (0.0, 0, Vec::new());
     for (operations, loads, tape) in pieces {
         let times: usize = operations.iter().map(|operation| program.steps_of(*operation)).sum();
         let each = throughput(driver, &piece(form, loads, 0, &tape, "d", count), form);
         cycles += times as f64 * each;
+        products += times * tape.products();
         shown.push(format!("{times} {:?} x {each}", operations[0]));
     }
     let bytes = program.registers * form.words(count) * 4;
@@ -167,12 +186,13 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
     };
     let elements: usize =
         Operation::ALL.iter().map(|(operation, _)| moved(operation) * program.steps_of(*operation)).sum();
-    print_rate(cycles, elements * form.words(count) * 4);
+    print_rate(form, cycles, products, elements * form.words(count) * 4);
 }
 
-fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
+/// One lane a signature.
+fn rsa_by_lane(driver: &Driver, tiles: Tiles, bits: u64) {
     let form = tiles.form;
-    print_kernel(&format!("RSA-{bits}"), &driver.compile(&rsa_pss::wgsl(tiles), form));
+    print_kernel(&format!("RSA-{bits}, one lane a signature"), &driver.compile(&rsa_tiles::wgsl(tiles), form));
     // The same loops as in the kernel.
     let (mut sums, mut carries, mut digits) = (0u64, 0u64, 0u64);
     for step in 0..18 {
@@ -197,13 +217,7 @@ fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
         }
     }
     let limbs = tiles.limbs;
-    // A piece's accumulators are in registers in the kernel, so what loading and storing them takes is left out.
-    let mut nothing = Tape::new(form.wide);
-    for i in 0..2 * limbs {
-        let sum = nothing.input_accumulator(format!("t{i}"), u64::from(form.mask()));
-        nothing.output(format!("t{i}"), sum);
-    }
-    let base = throughput(driver, &piece(form, &[], 2 * limbs, &nothing, "q", 0), form);
+    let base = sums_alone(driver, form, 2 * limbs);
     let sum = piece(form, &[("a", limbs), ("b", limbs)], 2 * limbs, &tiles.accumulate(), "q", 0);
     let sum = throughput(driver, &sum, form) - base;
     let carry = throughput(driver, &piece(form, &[], 2 * limbs, &tiles.carry(), "q", 0), form) - base;
@@ -212,7 +226,44 @@ fn rsa(driver: &Driver, tiles: Tiles, bits: u64) {
     println!(
         "    RSA-{bits}: {sums} tile products x {sum} + {carries} carries x {carry} + {digits} digits x {digit} = {cycles} cycles a wave"
     );
-    print_rate(cycles, sums as usize * 2 * form.words(limbs) * 4);
+    let products = sums as usize * tiles.accumulate().products() + digits as usize * tiles.digit().products();
+    print_rate(form, cycles, products, sums as usize * 2 * form.words(limbs) * 4);
+}
+
+/// What loading and storing a piece's sums takes: in the kernel they are in registers, so that is left out.
+fn sums_alone(driver: &Driver, form: Form, count: usize) -> f64 {
+    let mut nothing = Tape::new(form.wide);
+    for i in 0..count {
+        let sum = nothing.input_accumulator(format!("t{i}"), u64::from(form.mask()));
+        nothing.output(format!("t{i}"), sum);
+    }
+    throughput(driver, &piece(form, &[], count, &nothing, "q", 0), form)
+}
+
+/// A lane for each tile of a signature. What barriers cost is left out.
+fn rsa_by_lanes(driver: &Driver, rows: Rows, bits: u64) {
+    let Tiles { form, limbs, count } = rows.tiles;
+    print_kernel(&format!("RSA-{bits}, {count} lanes a signature"), &driver.compile(&rsa_rows::wgsl(rows), form));
+    let base = sums_alone(driver, form, 2 * limbs);
+    let both = [("a", limbs), ("b", limbs)];
+    let sum = throughput(driver, &piece(form, &both, 2 * limbs, &rows.accumulate(), "q", 0), form) - base;
+    let digit = piece(form, &[("a", limbs)], limbs, &rows.digit(), "q", limbs);
+    let digit = throughput(driver, &digit, form) - sums_alone(driver, form, limbs);
+    let carry = throughput(driver, &piece(form, &[], 2 * limbs, &rows.carry(), "q", 0), form) - base;
+    let steps = 18 * count;
+    let cycles = steps as f64 * (2.0 * sum + digit + carry);
+    println!(
+        "    RSA-{bits}: {steps} rows x (2 tile products x {sum} + digit {digit} + carry {carry}) = {cycles} cycles a wave \
+         of {} signatures",
+        LANES as usize / count
+    );
+    // A lane reads a, the digit and its neighbour's tile, and writes its own.
+    let bytes = steps * count * 4 * limbs * 4;
+    println!(
+        "      modelled {:.2} M/s; {} KB of workgroup memory a signature",
+        rate(cycles) / count as f64,
+        bytes / 1000
+    );
 }
 
 /// A Vulkan device to compile for.

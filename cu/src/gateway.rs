@@ -38,6 +38,10 @@ pub(crate) struct Transaction {
     pub id: String,
     /// The owner's account.
     pub owner: String,
+    /// The owner's address as the gateway writes it.
+    pub address: String,
+    /// The owner's public key, base64url, if the gateway knows it.
+    pub key: Option<String>,
     pub signature: Field,
     pub anchor: Field,
     /// Empty where they were not asked for.
@@ -114,6 +118,21 @@ impl Gateway {
         })
     }
 
+    /// The gateway at this URL.
+    #[cfg(test)]
+    pub fn stand_in(url: &Url) -> Result<Self, Error> {
+        Ok(Self {
+            http: Arc::new(Http::new(Duration::from_secs(5), 1 << 20)?),
+            graphql_url: http::join(url, &["graphql"]),
+            arweave_url: url.clone(),
+            block_urls: Vec::new(),
+            data_max: 1 << 20,
+            module_files: ModuleFiles::new(std::env::temp_dir().join("no-modules-here")),
+            blocks: Mutex::default(),
+            queries: Family::default(),
+        })
+    }
+
     /// A transaction's metadata; `None` if the gateway does not have it, even after a moment.
     pub async fn transaction(&self, id: &str, without: Without) -> Result<Option<Transaction>, Error> {
         let mut fields = String::from("id owner { address key } recipient");
@@ -135,6 +154,8 @@ impl Gateway {
                 Ok(Transaction {
                     id: node.member("id").text()?.to_owned(),
                     owner: node.member("owner").account()?,
+                    address: node.member("owner").member("address").text()?.to_owned(),
+                    key: node.member("owner").member("key").field()?.flatten(),
                     signature: node.member("signature").field()?,
                     anchor: node.member("anchor").field()?,
                     tags: if node.member("tags").is_some() { node.member("tags").tags()? } else { Tags::default() },
@@ -198,11 +219,16 @@ impl Gateway {
         }
     }
 
-    /// A transaction's data as text: invalid UTF-8 becomes U+FFFD and a byte order mark goes, as in a browser.
-    pub async fn text(&self, id: &str, max: u64) -> Result<String, Error> {
-        let data = self.data(id, max).await?;
-        let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&data);
-        Ok(String::from_utf8_lossy(data).into_owned())
+    /// A base-layer transaction as nodes write it in JSON; `None`: the gateway has no such transaction.
+    pub async fn base_layer(&self, id: &str) -> Result<Option<Value>, Error> {
+        ids::check("a transaction's id", id)?;
+        match self.http.get_json(http::join(&self.arweave_url, &["tx", id])).await {
+            Ok(transaction) => Ok(Some(transaction)),
+            Err(failure) if failure.is_refusal() => Ok(None),
+            Err(failure) => Err(Error::Upstream(format!(
+                "Error encountered when fetching transaction '{id}' from arweave: {failure}"
+            ))),
+        }
     }
 
     /// A module's bytes, from disk where they are whole.
@@ -219,6 +245,11 @@ impl Gateway {
         let bytes: Arc<[u8]> = bytes.into();
         self.module_files.write(id, bytes.clone()).await;
         Ok(bytes)
+    }
+
+    /// Drops a module's bytes from disk: they are not what was signed.
+    pub async fn forget_module(&self, id: &str) {
+        self.module_files.remove(id).await;
     }
 
     /// The block after `height`, or, if the gateway has gaps, the next it has; `None` if it has none yet.
@@ -280,6 +311,11 @@ impl Gateway {
             self.graphql_url.path()
         ))
     }
+}
+
+/// Data as text: invalid UTF-8 becomes U+FFFD and a byte order mark goes, as in a browser.
+pub(crate) fn text_of(data: &[u8]) -> String {
+    String::from_utf8_lossy(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)).into_owned()
 }
 
 /// Reads `data.transactions.edges[0].node`, if there is one.

@@ -12,7 +12,11 @@ use prometheus_client::{
     registry::{Registry, Unit as UnitOfMeasure},
 };
 
-use crate::{gateway::QueryLabels, schedule::Kind, verify::Signatures};
+use crate::{
+    gateway::QueryLabels,
+    schedule::Kind,
+    verify::{Engines, Signatures},
+};
 
 /// Labels of the reference's evaluation counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +70,7 @@ pub struct Metrics {
     pub(crate) compile_seconds: Histogram,
     pub(crate) backlog: Gauge,
     pub(crate) signatures: Signatures,
+    pub(crate) engines: Engines,
 }
 
 impl Default for Metrics {
@@ -97,6 +102,7 @@ impl Default for Metrics {
             compile_seconds: Histogram::new(COMPILE_BUCKETS),
             backlog: Gauge::default(),
             signatures: Signatures::default(),
+            engines: Engines::default(),
         }
     }
 }
@@ -187,6 +193,7 @@ impl Metrics {
             "Signatures of schedules and processes, by scheme, outcome and place",
             self.signatures.clone(),
         );
+        ours.register_collector(Box::new(self.engines.clone()));
         ours.register("backlog", "Messages known to wait for evaluation", self.backlog.clone());
     }
 

@@ -61,6 +61,19 @@ impl ModuleFiles {
     }
 }
 
+impl ModuleFiles {
+    /// Removes a module's file, if there is one. `id` has been checked.
+    pub async fn remove(&self, id: &str) {
+        let path = self.directory.join(id).with_extension(ENDING);
+        let removed = tokio::task::spawn_blocking(move || fs::remove_file(path));
+        if let Ok(Err(error)) = removed.await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(id, %error, "cannot remove a module from disk");
+        }
+    }
+}
+
 /// Writes aside, then renames: readers see nothing or the whole file.
 fn write(directory: &Path, id: &str, bytes: &[u8]) -> io::Result<()> {
     static ASIDE: AtomicU64 = AtomicU64::new(0);

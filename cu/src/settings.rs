@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use lockstep_jit::{GuestEnv, ModuleFormat};
 
-use crate::verify::Policy;
+use crate::verify::{GpuSettings, Policy};
 
 /// Everything configurable about a [`Unit`](crate::Unit).
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct UnitSettings {
     pub upstream_timeout: Duration,
     /// What is done about signatures.
     pub verify: Policy,
+    /// Which GPU verifies signatures beside the processor.
+    pub gpu: GpuSettings,
     /// Whether results are stored and answered again (DISABLE_PROCESS_EVALUATION_CACHE negated).
     pub evaluation_cache: bool,
     /// Whether a process's owner may reset its memory (ENABLE_MEMORY_RESET).

@@ -173,6 +173,7 @@ impl Unit {
         let store = Arc::new(store.await.map_err(|e| Error::Internal(format!("opening the results store: {e}")))??);
         let metrics = Counted::new(Metrics {
             signatures: source.signatures(),
+            engines: source.engines(),
             reference_queries: source.graphql_queries(),
             ..Metrics::default()
         });
@@ -345,6 +346,9 @@ impl Unit {
         inner.processes.stop(SHUTDOWN_PATIENCE).await;
         inner.dry_runs.close();
         inner.sync().await;
+        let engines = inner.metrics.engines.clone();
+        // A panic in a driver's library has nothing to say here.
+        let _ = tokio::task::spawn_blocking(move || engines.close()).await;
     }
 }
 

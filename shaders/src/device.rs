@@ -2,11 +2,14 @@
 //! noticing when it is gone.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use crate::pipeline_cache::PipelineCache;
 
 /// Which adapter to use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +149,15 @@ fn ranked_adapters() -> Vec<wgpu::Adapter> {
     adapters
 }
 
+/// Whether the system shows any sign of a GPU. Asking the drivers instead loads them all, those that are programs on the CPU
+/// with the compiler they bring, which costs a machine without a GPU memory and time.
+fn may_have_hardware() -> bool {
+    /// Where the kernel's drivers are reached: those of the kernel itself, NVIDIA's and AMD's own, a virtual machine's under
+    /// Windows, and those of two makers of small GPUs.
+    const DEVICES: [&str; 6] = ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
+    !cfg!(target_os = "linux") || DEVICES.iter().any(|path| std::path::Path::new(path).exists())
+}
+
 /// Every adapter of this machine that can compute, best first.
 pub fn adapters() -> Vec<Found> {
     ranked_adapters().iter().map(Found::of).collect()
@@ -159,6 +171,7 @@ pub struct Device {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     state: Arc<State>,
+    pipelines: Option<Arc<PipelineCache>>,
 }
 
 #[derive(Debug, Default)]
@@ -187,7 +200,18 @@ impl Device {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(choice: &Choice) -> Result<Option<Device>, OpenError> {
+        Device::open_with(choice, None)
+    }
+
+    /// As [`Device::open`]; what the driver compiles is kept in the directory `cache`, which is this program's own.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_with(choice: &Choice, cache: Option<&Path>) -> Result<Option<Device>, OpenError> {
         if *choice == Choice::Off {
+            return Ok(None);
+        }
+        if *choice == Choice::Auto && !may_have_hardware() {
             return Ok(None);
         }
         let adapters = ranked_adapters();
@@ -197,7 +221,7 @@ impl Device {
             _ => true,
         });
         match chosen {
-            Some(adapter) => Device::open_adapter(adapter).map(Some),
+            Some(adapter) => Device::open_adapter(adapter, cache).map(Some),
             None if *choice == Choice::Auto => Ok(None),
             None => Err(OpenError::NoAdapter {
                 wanted: match choice {
@@ -212,9 +236,9 @@ impl Device {
         }
     }
 
-    fn open_adapter(adapter: &wgpu::Adapter) -> Result<Device, OpenError> {
+    fn open_adapter(adapter: &wgpu::Adapter, cache: Option<&Path>) -> Result<Device, OpenError> {
         let found = Arc::new(Found::of(adapter));
-        let wanted = wgpu::Features::SHADER_INT64;
+        let wanted = wgpu::Features::SHADER_INT64 | wgpu::Features::PIPELINE_CACHE;
         let (has, limits) = (adapter.features(), adapter.limits());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("lockstep"),
@@ -233,7 +257,20 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| seen.lose(error.to_string())));
         let seen = state.clone();
         device.set_device_lost_callback(move |reason, text| seen.lose(format!("{reason:?}: {text}")));
-        Ok(Device { found, device, queue, state })
+        let pipelines = cache.and_then(|directory| PipelineCache::open(&device, &adapter.get_info(), directory));
+        Ok(Device { found, device, queue, state, pipelines: pipelines.map(Arc::new) })
+    }
+
+    /// Has what was compiled kept on disk, where it is.
+    pub fn keep_pipelines(&self) {
+        if let Some(pipelines) = &self.pipelines {
+            pipelines.keep();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pipelines(&self) -> Option<&PipelineCache> {
+        self.pipelines.as_deref()
     }
 
     /// Whether the device is gone, or has failed once: it is not used again then.
@@ -285,7 +322,7 @@ impl Device {
                 zero_initialize_workgroup_memory: false,
                 ..wgpu::PipelineCompilationOptions::default()
             },
-            cache: None,
+            cache: self.pipelines.as_deref().map(PipelineCache::cache),
         });
         match pollster::block_on(scope.pop()) {
             Some(error) => Err(OpenError::Kernel { kernel: name.into(), text: error.to_string() }),

@@ -4,18 +4,21 @@
 //! the device is lost, what is in flight and in the queue is answered with [`Lost`] and the caller does it on the CPU; the
 //! device is opened anew for the work that comes later.
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cpu;
 use crate::device::{Choice, Device, Found, Lost, OpenError};
 use crate::kernels::ed25519::{Ed25519Kernel, Rule};
 use crate::kernels::rsa_pss::RsaKernel;
 use crate::kernels::secp256k1::Secp256k1Kernel;
-use crate::limbs::Form;
 use crate::signature::{Ed25519, RsaPss, Secp256k1, Signer};
+use crate::variants::Variants;
 
 /// How to open the GPU.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +27,12 @@ pub struct Settings {
     pub choice: Choice,
     /// Which Ed25519 signatures are valid where RFC 8032 leaves it open.
     pub rule: Rule,
-    /// The form of the arithmetic; `None` measures what is fastest on the adapter.
-    pub form: Option<Form>,
+    /// The kernels' variants; `None` measures what is fastest on the adapter.
+    pub variants: Option<Variants>,
+    /// Threads for the host's side of the work; `None`: one for each core.
+    pub threads: Option<NonZeroUsize>,
+    /// A directory of this program's own for what the driver compiled. Whoever can write to it is trusted.
+    pub cache: Option<PathBuf>,
 }
 
 /// The least time between two attempts to open a lost device.
@@ -56,7 +63,7 @@ pub trait Scheme: sealed::Sealed + Send + Sync + Sized + 'static {
 #[derive(Debug)]
 pub struct Kernels {
     device: Device,
-    form: Form,
+    variants: Variants,
     rsa_2048: RsaKernel,
     rsa_4096: RsaKernel,
     ed25519: Ed25519Kernel,
@@ -128,60 +135,66 @@ impl Scheme for Secp256k1 {
 
 impl Kernels {
     fn open(settings: &Settings) -> Result<Option<Kernels>, OpenError> {
-        let Some(device) = Device::open(&settings.choice)? else { return Ok(None) };
-        let form = match settings.form {
-            Some(form) => form,
-            None => fastest_form(&device)?,
+        let Some(device) = Device::open_with(&settings.choice, settings.cache.as_deref())? else { return Ok(None) };
+        let threads = settings.threads.unwrap_or_else(cpu::cores);
+        let variants = match settings.variants {
+            Some(variants) => variants,
+            None => Variants::measure(&device, settings.rule, threads)?,
         };
-        let kernels = Kernels::compile(&device, form, settings.rule)?;
-        tracing::info!(adapter = device.found.name, backend = device.found.backend, ?form, "GPU opened");
+        let kernels = Kernels::compile(&device, variants, settings.rule, threads)?;
+        device.keep_pipelines();
+        tracing::info!(adapter = device.found.name, backend = device.found.backend, %variants, "GPU opened");
         Ok(Some(kernels))
     }
 
-    fn compile(device: &Device, form: Form, rule: Rule) -> Result<Kernels, OpenError> {
+    fn compile(device: &Device, variants: Variants, rule: Rule, threads: NonZeroUsize) -> Result<Kernels, OpenError> {
+        let rsa = |modulus_bytes| {
+            let mut kernel = RsaKernel::new(device, variants.rsa_pss, modulus_bytes, threads)?;
+            kernel.use_lanes_up_to(variants.rsa_lanes_up_to);
+            Ok::<_, OpenError>(kernel)
+        };
         Ok(Kernels {
             device: device.clone(),
-            form,
-            rsa_2048: RsaKernel::new(device, form, 256)?,
-            rsa_4096: RsaKernel::new(device, form, 512)?,
-            ed25519: Ed25519Kernel::new(device, form, rule)?,
-            secp256k1: Secp256k1Kernel::new(device, form)?,
+            variants,
+            rsa_2048: rsa(256)?,
+            rsa_4096: rsa(512)?,
+            ed25519: Ed25519Kernel::new(device, variants.ed25519, rule, threads)?,
+            secp256k1: Secp256k1Kernel::new(device, variants.secp256k1, threads)?,
         })
     }
 }
 
-/// The form in which this adapter is done first with a batch of secp256k1 signatures.
-fn fastest_form(device: &Device) -> Result<Form, OpenError> {
-    let usable = Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide);
-    let items = vec![Secp256k1::sample(); if device.found.software { 64 } else { 8192 }];
-    let mut fastest = (Duration::MAX, Form::THIN);
-    for form in usable {
-        let mut kernel = Secp256k1Kernel::new(device, form)?;
-        // The first run includes what the driver puts off until then.
-        kernel.verify(device, &items[..1])?;
-        let begun = Instant::now();
-        kernel.verify(device, &items)?;
-        let taken = begun.elapsed();
-        if taken < fastest.0 {
-            fastest = (taken, form);
-        }
-    }
-    Ok(fastest.1)
-}
-
 type Job = Box<dyn FnOnce(Result<&mut Kernels, Lost>) -> Result<(), Lost> + Send>;
 
-/// A handle to the GPU. Cheap to clone; the device is given back when the last is dropped.
+/// A handle to the GPU. Cheap to clone; dropping the last one waits until the device is given back.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    jobs: Sender<Job>,
+    thread: Arc<Thread>,
     shared: Arc<Shared>,
+}
+
+/// The GPU's thread, which ends when nobody can give it jobs.
+#[derive(Debug)]
+struct Thread {
+    jobs: Option<Sender<Job>>,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // A program that ends while a driver's library is at work on another thread may crash. The thread itself drops the
+        // last handle where a caller's function held it.
+        if let Some(handle) = self.handle.take().filter(|handle| handle.thread().id() != std::thread::current().id()) {
+            let _ = handle.join();
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
     found: Arc<Found>,
-    form: Form,
+    variants: Variants,
     device: Mutex<Device>,
     losses: AtomicU64,
 }
@@ -196,21 +209,24 @@ impl Gpu {
         let Some(kernels) = Kernels::open(&settings)? else { return Ok(None) };
         let shared = Arc::new(Shared {
             found: kernels.device.found.clone(),
-            form: kernels.form,
+            variants: kernels.variants,
             device: Mutex::new(kernels.device.clone()),
             losses: AtomicU64::new(0),
         });
         let (jobs, queue) = mpsc::channel();
-        // A device that is reopened is the same adapter's in the same form.
+        // A device that is reopened is the same adapter's, with the same variants.
         let settings = Settings {
             choice: Choice::Named(kernels.device.found.name.clone()),
-            form: Some(kernels.form),
-            rule: settings.rule,
+            variants: Some(kernels.variants),
+            ..settings
         };
         let owner = Owner { settings, shared: shared.clone(), kernels: Some(kernels), tried: Instant::now() };
         let spawned = std::thread::Builder::new().name("gpu".into()).spawn(move || owner.serve(&queue));
         match spawned {
-            Ok(_) => Ok(Some(Gpu { jobs, shared })),
+            Ok(handle) => {
+                let thread = Thread { jobs: Some(jobs), handle: Some(handle) };
+                Ok(Some(Gpu { thread: Arc::new(thread), shared }))
+            }
             Err(error) => Err(Lost { reason: format!("no thread for it: {error}") }.into()),
         }
     }
@@ -220,9 +236,9 @@ impl Gpu {
         &self.shared.found
     }
 
-    /// The form of the arithmetic.
-    pub fn form(&self) -> Form {
-        self.shared.form
+    /// The kernels' variants.
+    pub fn variants(&self) -> Variants {
+        self.shared.variants
     }
 
     /// How often the device was lost.
@@ -248,7 +264,11 @@ impl Gpu {
             done(result);
             state
         });
-        if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
+        let refused = match &self.thread.jobs {
+            Some(jobs) => jobs.send(job).err().map(|mpsc::SendError(job)| job),
+            None => Some(job),
+        };
+        if let Some(job) = refused {
             // The job answers with the error it is given, and gives it back.
             let _ = job(Err(Lost { reason: "its thread has ended".into() }));
         }
@@ -321,11 +341,14 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_numbers::device;
+    use crate::test_numbers::{device, quick_form};
 
-    fn gpu(form: Option<Form>) -> Option<Gpu> {
-        let name = device()?.found.name.clone();
-        Gpu::open(Settings { choice: Choice::Named(name), form, ..Settings::default() }).unwrap()
+    /// With the variants measured, or in a form that runs at once.
+    fn gpu(measured: bool) -> Option<Gpu> {
+        let device = device()?;
+        let name = device.found.name.clone();
+        let variants = (!measured).then(|| Variants::all(quick_form(&device)));
+        Gpu::open(Settings { choice: Choice::Named(name), variants, ..Settings::default() }).unwrap()
     }
 
     #[test]
@@ -339,7 +362,7 @@ mod tests {
     #[test]
     fn moduli_of_both_lengths_and_of_none_are_answered_in_order() {
         use crate::kernels::rsa_pss::tests::sign;
-        let Some(gpu) = gpu(Some(Form::WIDEST)) else { return };
+        let Some(gpu) = gpu(false) else { return };
         let (short, long) = (sign(256, b"short"), sign(512, b"long"));
         let with = |item: &RsaPss, change: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)| {
             let (mut modulus, mut signature) = (item.modulus.to_vec(), item.signature.to_vec());
@@ -371,16 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_measured_and_usable() {
-        let Some(gpu) = gpu(None) else { return };
-        println!("fastest on {}: {:?}", gpu.found().name, gpu.form());
-        assert!(gpu.found().int64 || !gpu.form().wide);
+    fn the_variants_are_measured_and_usable() {
+        let Some(gpu) = gpu(true) else { return };
+        let variants = gpu.variants();
+        println!("fastest on {}: {variants}", gpu.found().name);
+        let forms = [variants.rsa_pss, variants.ed25519, variants.secp256k1];
+        assert!(gpu.found().int64 || forms.iter().all(|form| !form.wide));
         assert_eq!(gpu.verify::<Secp256k1>(vec![Secp256k1::sample(); 3].into()), Ok(vec![false; 3]));
     }
 
     #[test]
     fn a_device_destroyed_under_way_loses_no_answer_and_is_opened_again() {
-        let Some(gpu) = gpu(Some(Form::THIN)) else { return };
+        let Some(gpu) = gpu(false) else { return };
         let items: Arc<[Secp256k1]> = vec![Secp256k1::sample(); 256].into();
         assert_eq!(gpu.verify(items.clone()), Ok(vec![false; 256]));
         let (sender, answers) = mpsc::channel();

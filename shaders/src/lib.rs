@@ -1,7 +1,7 @@
 //! The GPU room: devices, kernels in WGSL, and for every kernel a CPU twin of the same name.
 //!
 //! This room knows nothing of WebAssembly, ao or HTTP.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod batch;
 pub mod buffers;
@@ -11,6 +11,9 @@ pub mod device;
 pub mod gpu;
 pub mod kernels;
 pub mod limbs;
+mod pipeline_cache;
+pub mod self_test;
 pub mod signature;
 #[cfg(test)]
 mod test_numbers;
+pub mod variants;

@@ -65,6 +65,11 @@ pub fn forms(device: &crate::device::Device) -> Vec<Form> {
     wanted.iter().copied().filter(|form| device.found.int64 || !form.wide).collect()
 }
 
+/// Of the forms that adapters choose, the fastest that this one can run.
+pub fn quick_form(device: &crate::device::Device) -> Form {
+    if device.found.int64 { Form::WIDEST } else { Form::THIN }
+}
+
 /// The adapter that tests run on: the one named by `LOCKSTEP_GPU`, else the best, programs on the CPU included. Without
 /// any, tests of kernels say so and pass, unless `LOCKSTEP_REQUIRE_GPU` is set.
 pub fn device() -> Option<crate::device::Device> {

@@ -1,10 +1,13 @@
 //! The processor's verification against vectors of others: project Wycheproof's, and those that the network's own verifier
-//! answered (`tests/items/ed25519.json`).
+//! answered (`tests/items/ed25519.json`), which the kernels get as well.
 
 use std::num::NonZeroUsize;
 
 use lockstep_shaders::{
     cpu,
+    device::{Choice, Device},
+    kernels::ed25519::{Ed25519Kernel, Rule},
+    limbs::Form,
     signature::{Ed25519, RsaPss, Secp256k1, Signer},
 };
 use secp256k1::ecdsa::Signature;
@@ -103,8 +106,8 @@ fn ecdsa_on_secp256k1_agrees_with_wycheproof() {
     }
 }
 
-#[test]
-fn ed25519_answers_as_the_networks_verifier_at_every_edge() {
+/// What the network's own verifier was asked at the edges of its rule, with a name and its answer.
+fn edges() -> Vec<(String, Ed25519, bool)> {
     let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/items/ed25519.json")).unwrap();
     let bytes = |text: &serde_json::Value| -> Vec<u8> {
         let text = text.as_str().unwrap();
@@ -112,20 +115,47 @@ fn ed25519_answers_as_the_networks_verifier_at_every_edge() {
     };
     let cases = golden["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 245);
-    let items: Vec<_> = cases
-        .iter()
-        .map(|case| Ed25519 {
+    let edge = |case: &serde_json::Value| {
+        let item = Ed25519 {
             public_key: bytes(&case["publicKey"]).try_into().unwrap(),
             signature: bytes(&case["signature"]).try_into().unwrap(),
             message: bytes(&case["message"]).into(),
-        })
-        .collect();
-    for (case, item) in cases.iter().zip(&items) {
-        assert_eq!(cpu::ed25519::is_valid(item), case["valid"], "{}", case["name"]);
+        };
+        (case["name"].as_str().unwrap().to_owned(), item, case["valid"].as_bool().unwrap())
+    };
+    cases.iter().map(edge).collect()
+}
+
+#[test]
+fn ed25519_answers_as_the_networks_verifier_at_every_edge() {
+    let edges = edges();
+    for (name, item, valid) in &edges {
+        assert_eq!(cpu::ed25519::is_valid(item), *valid, "{name}");
     }
     // In batches: all of them, and the valid ones alone, which must hold as one equation.
+    let items: Vec<_> = edges.iter().map(|(_, item, _)| item.clone()).collect();
     let verdicts = cpu::ed25519::verify(&items, NonZeroUsize::MIN);
-    assert!(cases.iter().zip(verdicts).all(|(case, verdict)| case["valid"] == verdict));
-    let valid: Vec<_> = items.iter().filter(|item| cpu::ed25519::is_valid(item)).cloned().collect();
+    assert!(edges.iter().zip(verdicts).all(|((_, _, valid), verdict)| *valid == verdict));
+    let valid: Vec<_> = edges.into_iter().filter(|(_, _, valid)| *valid).map(|(_, item, _)| item).collect();
     assert!(cpu::ed25519::verify(&valid, NonZeroUsize::MIN).into_iter().all(|verdict| verdict));
+}
+
+#[test]
+fn the_ed25519_kernel_answers_as_the_networks_verifier_at_every_edge() {
+    let choice = std::env::var("LOCKSTEP_GPU").map_or(Choice::Required, Choice::Named);
+    let device = match Device::open(&choice) {
+        Ok(device) => device.expect("an adapter was asked for"),
+        Err(error) if std::env::var_os("LOCKSTEP_REQUIRE_GPU").is_some() => panic!("no GPU to test on: {error}"),
+        Err(error) => return eprintln!("NOT TESTED: {error}"),
+    };
+    let edges = edges();
+    let items: Vec<_> = edges.iter().map(|(_, item, _)| item.clone()).collect();
+    for form in Form::ALL.into_iter().filter(|form| device.found.int64 || !form.wide) {
+        let mut kernel = Ed25519Kernel::new(&device, form, Rule::Network, two()).unwrap();
+        let verdicts = kernel.verify(&device, &items).unwrap();
+        assert_eq!(verdicts.len(), edges.len());
+        for ((name, _, valid), verdict) in edges.iter().zip(verdicts) {
+            assert_eq!(verdict, *valid, "{form:?}: {name}");
+        }
+    }
 }

@@ -76,3 +76,30 @@ test('verify says of each signature whether it holds, and ends with 1 if one doe
   assert.equal(other.code, 1)
   assert.match(other.err, /other: data item has the unknown signature type[\s\S]*missing: No such file/)
 })
+
+// Lavapipe, which tests/run installs, is a GPU that is a program on the processor.
+test('gpu shows the adapters, measures one, and its kernels agree with the processor', { timeout: 300_000 }, async (t) => {
+  const done = await run(['gpu', '--signatures', '64'], { seconds: 240 })
+  assert.equal(done.code, 0, done.out + done.err)
+  if (/^no adapters/m.test(done.out)) {
+    assert.ok(!process.env.LOCKSTEP_REQUIRE_GPU, 'there has to be a GPU')
+    return t.skip('no GPU here')
+  }
+  for (const line of [/^adapter +\S/m, /^ +driver +(vulkan|metal|dx12), /m, /^ +features 64-bit integers (yes|no), subgroups /m, /^ +limits +\d+ MiB/m, /^variants +RSA-PSS \d+-bit limbs, (32|64)-bit sums.*; Ed25519 \d+-bit .*; secp256k1 \d+-bit /m]) assert.match(done.out, line)
+  for (const scheme of ['rsa_pss', 'ed25519', 'secp256k1']) assert.match(done.out, new RegExp(`^${scheme} +CPU, \\d+ threads +GPU\n +1 +\\d+/s +\\d+/s\n`, 'm'))
+  assert.equal(done.out.match(/^ {2}(batches of \d+ and more go to the GPU|all batches go to the processor)$/mg).length, 3)
+  assert.equal(done.out.match(/ 64 signatures, 32 valid, 0 disagreements$/mg).length, 4)
+  assert.match(done.out, /the GPU agrees with the processor\n$/)
+})
+
+test('a GPU that is required and not there is named at the start; by default its absence is no fault', async () => {
+  const without = { VK_DRIVER_FILES: '/nowhere', VK_ICD_FILENAMES: '/nowhere' }
+  const serve = (args) => run(['serve', '--listen', '127.0.0.1:0', ...args], { env: without, seconds: 20 })
+  for (const [gpu, what] of [['required', '"required"'], ['Radeon 9', 'the name "Radeon 9"']]) {
+    const done = await serve(['--gpu', gpu])
+    assert.equal(done.code, 1, done.err)
+    assert.ok(done.err.includes(`cannot open the unit: no GPU: no adapter fits ${what}; this machine has: none`), done.err)
+  }
+  const shown = await run(['gpu'], { env: without })
+  assert.deepEqual([shown.code, shown.out], [0, 'no adapters: the processor verifies all signatures\n'])
+})

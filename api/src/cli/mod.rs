@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod devnet;
 pub mod eval;
+pub mod gpu;
 pub mod inspect;
 mod open_files;
 pub mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Check the signatures in items, bundles, transactions and schedulers' pages.
     Verify(verify::Args),
+    /// Show the GPUs there are, how fast one of them verifies signatures beside the processor, and whether it is right.
+    Gpu(gpu::Args),
     /// Run a small development network: scheduler, messenger, gateway and bundler.
     Devnet(devnet::Args),
     /// Run network and compute unit together, send messages, and show how fast they are answered.
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Gpu(args) => gpu::run(args),
         Command::Devnet(args) => devnet::run(args),
         Command::Demo(args) => demo::run(args),
     };

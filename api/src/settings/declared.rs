@@ -14,6 +14,7 @@ use std::{
 
 use lockstep_cu::verify::Policy;
 use lockstep_jit::{GuestEnv, ModuleFormat};
+use lockstep_shaders::device::Choice as GpuChoice;
 use url::Url;
 
 use super::{
@@ -124,10 +125,18 @@ declare! {
         upstream_data_max: Bytes = "256MiB", ["LOCKSTEP_UPSTREAM_DATA_MAX"];
     }
     "Signatures" {
-        /// Signatures of messages, assignments and processes: `off` checks none; `report` checks, counts and logs; with
-        /// `enforce` what is invalid is not evaluated either, and whoever asks for it or for what follows is told.
-        /// What cannot be verified from what the scheduler gives is counted, and evaluated.
+        /// Signatures of messages, assignments, processes, modules and assigned items: `off` checks none; `report` checks,
+        /// counts and logs; with `enforce` what is invalid is not evaluated either, and whoever asks for it or for what
+        /// follows is told. The gateway is asked about what the scheduler's words do not tell; what cannot be verified then
+        /// is counted, and evaluated.
         verify: Policy = "report", ["LOCKSTEP_VERIFY"];
+        /// The GPU that verifies signatures beside the processor, for batches with which it was measured to be faster:
+        /// `auto` takes the best there is, and none is no fault; `off` takes none; with `required`, or a part of an
+        /// adapter's name, the unit does not start without. Adapters that are programs on the processor are taken only
+        /// by the latter two.
+        gpu: GpuChoice = "auto", ["LOCKSTEP_GPU"];
+        /// How long a signature may wait for others, to be verified with them on the GPU. Without a GPU none waits.
+        verify_wait: Duration = "2", ["LOCKSTEP_VERIFY_WAIT"];
     }
     "Evaluation" {
         /// The environment variables guests see: those of the reference's container, or none.

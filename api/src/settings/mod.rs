@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use lockstep_cu::UnitSettings;
+use lockstep_cu::{UnitSettings, verify::GpuSettings};
 use lockstep_jit::ModuleFormat;
 use url::Url;
 
@@ -140,6 +140,11 @@ impl Settings {
             data_dir: self.data.clone(),
             guest_env: self.guest_env,
             verify: self.verify,
+            gpu: GpuSettings {
+                choice: self.gpu.clone(),
+                wait: self.verify_wait,
+                cache: Some(self.data.join("kernels")),
+            },
             formats,
             extensions: self.process_wasm_supported_extensions.clone(),
             memory_max_limit: self.process_wasm_memory_max_limit.0,

@@ -1,6 +1,7 @@
 use std::{collections::HashMap, io::Write};
 
 use clap::FromArgMatches as _;
+use lockstep_shaders::device::Choice as GpuChoice;
 
 use super::*;
 
@@ -43,8 +44,18 @@ fn every_default_is_valid_and_the_reference_s_where_it_has_one() {
     assert_eq!(unit.process_memory_ttl.as_secs(), 86_400);
     assert_eq!(unit.formats, ModuleFormat::ALL);
     assert!(unit.evaluation_cache && !unit.memory_reset);
+    assert_eq!((unit.gpu.choice, unit.gpu.wait.as_millis()), (GpuChoice::Auto, 2));
     assert_eq!(settings.rate_limit_max_requests, 6);
     assert_eq!(settings.busy_threshold.as_millis(), 0);
+}
+
+#[test]
+fn a_gpu_is_chosen_by_a_word_or_by_a_part_of_its_name() {
+    let chosen = |text: &str| load(&["--gpu", text], &[], None).map(|settings| settings.gpu);
+    assert_eq!(chosen("off").unwrap(), GpuChoice::Off);
+    assert_eq!(chosen("required").unwrap(), GpuChoice::Required);
+    assert_eq!(chosen(" RTX 50 ").unwrap(), GpuChoice::Named("RTX 50".to_owned()));
+    assert!(chosen("").unwrap_err().to_string().contains("`required`, or a part of an adapter's name"));
 }
 
 #[test]

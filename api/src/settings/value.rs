@@ -9,6 +9,7 @@ use std::{
 
 use lockstep_cu::verify::Policy;
 use lockstep_jit::{GuestEnv, ModuleFormat};
+use lockstep_shaders::device::Choice as GpuChoice;
 use url::Url;
 
 /// Something a setting's text can mean.
@@ -237,6 +238,16 @@ impl Value for Policy {
             "enforce" => Some(Self::Enforce),
             _ => None,
         }
+    }
+}
+
+impl Value for GpuChoice {
+    fn expected() -> String {
+        "`auto`, `off`, `required`, or a part of an adapter's name".to_owned()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.parse().unwrap_or_else(|never| match never {}))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     gateway::QueryLabels,
     module::ModuleInfo,
     schedule::{End, Entry, Position, Process, Start, Upstream},
-    verify::Signatures,
+    verify::{Engines, Signatures},
 };
 
 /// Schedulers and gateways, as far as this part of the room needs them.
@@ -32,6 +32,10 @@ pub trait Source: Send + Sync + 'static {
     fn signatures(&self) -> Signatures {
         Signatures::default()
     }
+    /// Who checks them.
+    fn engines(&self) -> Engines {
+        Engines::default()
+    }
     /// GraphQL queries, by name and outcome.
     fn graphql_queries(&self) -> Family<QueryLabels, Counter> {
         Family::default()
@@ -49,6 +53,10 @@ pub trait Entries: Send + 'static {
 impl Source for Upstream {
     fn signatures(&self) -> Signatures {
         Self::signatures(self)
+    }
+
+    fn engines(&self) -> Engines {
+        Self::engines(self)
     }
 
     fn graphql_queries(&self) -> Family<QueryLabels, Counter> {

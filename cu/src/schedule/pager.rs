@@ -187,7 +187,7 @@ impl Pager {
                 }
             }
             query.append_pair("limit", &self.limit.to_string());
-            if self.upstream.desk.is_open() {
+            if self.upstream.witness.is_open() {
                 // Without their anchors assignments cannot be verified. Schedulers that do not know this ignore it.
                 query.append_pair("show-anchor", "1");
             }

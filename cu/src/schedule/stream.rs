@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    gateway::Without,
+    gateway::{Gateway, Transaction, Without, text_of},
     message::{self, Item, Slotting},
     tags::Tags,
     verify::Refused,
@@ -132,7 +132,7 @@ async fn read_pages(upstream: Arc<Inner>, mut pager: Pager, pages: mpsc::Sender<
         match pager.next_page().await {
             Ok(Some(nodes)) => {
                 let checked = match pager.take_body() {
-                    Some(body) => upstream.desk.check(body).await,
+                    Some(body) => upstream.witness.check_document(body).await,
                     None => Ok(Refused::default()),
                 };
                 match checked {
@@ -263,7 +263,7 @@ impl Merger {
     async fn merge_schedule(&mut self) -> Result<bool, Stop> {
         while let Some(page) = self.pages.recv().await {
             let upstream = self.upstream.clone();
-            let Read { nodes, refused } = page?;
+            let Read { nodes, mut refused } = page?;
             let filled = nodes.into_iter().map(|node| {
                 let upstream = upstream.clone();
                 async move {
@@ -282,7 +282,7 @@ impl Merger {
                     End::Message(Position { nonce: Some(nonce), .. }) if a.nonce > *nonce => return Ok(true),
                     _ => {}
                 }
-                if let Some(why) = refused.get(&a.id) {
+                if let Some(why) = refused.why(&a.id).await {
                     return Err(Stop::Failed(Error::Upstream(format!(
                         "Encountered Error fetching scheduled messages from Scheduler Unit: schedule of process {}, \
                          nonce {}: {why}",
@@ -448,7 +448,14 @@ impl Merger {
             return Ok(());
         }
         let process = self.process.clone();
-        let data = self.upstream.gateway.text(&process.id, self.upstream.item_max).await?;
+        let upstream = &self.upstream;
+        let bytes: Arc<[u8]> = upstream.gateway.data(&process.id, upstream.item_max).await?.into();
+        let data = text_of(&bytes);
+        if upstream.witness.is_open() {
+            let (gateway, id) = (upstream.gateway.clone(), process.id.clone());
+            let found = async move { transaction(&gateway, &id, Without::default()).await };
+            upstream.witness.check_given("process", &process.id, found, bytes).await?.map_err(Error::Upstream)?;
+        }
         let ordinate = "0".to_owned();
         let origin =
             Boundary { timestamp: process.timestamp, block_height: process.block_height, nonce: None, epoch: None };
@@ -569,20 +576,43 @@ async fn fetch_assigned(upstream: &Inner, node: &Node) -> Result<Item, Error> {
     let data = async {
         match excluded("Data") {
             true => Ok(None),
-            false => upstream.gateway.text(id, upstream.item_max).await.map(Some),
+            false => upstream.gateway.data(id, upstream.item_max).await.map(|data| Some(Arc::<[u8]>::from(data))),
         }
     };
-    let (found, data) = futures::future::try_join(upstream.gateway.transaction(id, without), data).await?;
-    let found = found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{id}'")))?;
+    // All of an item is needed to check it, whatever of it the process is going to see.
+    let witness = &upstream.witness;
+    let asked = if witness.is_open() { Without::default() } else { without };
+    // A description that is missing counts after data that are: what clients are told then is that there is nothing.
+    let (found, data) = futures::future::try_join(upstream.gateway.transaction(id, asked), data).await?;
+    let found = found.ok_or_else(|| no_transaction(id))?;
+    if witness.is_open() {
+        let given = found.clone();
+        match &data {
+            Some(data) => {
+                let given = async move { Ok(given) };
+                witness.check_given("assigned", id, given, data.clone()).await?.map_err(Error::Upstream)?;
+            }
+            None => witness.cannot_check("assigned", id, "its assignment excludes its data"),
+        }
+    }
     Ok(Item {
         id: found.id,
         // A gateway may give more than it was asked for.
         signature: found.signature.filter(|_| !without.signature),
-        data: data.map(Value::String),
+        data: data.map(|data| Value::String(text_of(&data))),
         owner: found.owner,
         target: found.recipient,
         anchor: found.anchor.filter(|_| !without.anchor),
         tags: if without.tags { Tags::default() } else { found.tags },
         sent: false,
     })
+}
+
+async fn transaction(gateway: &Gateway, id: &str, without: Without) -> Result<Transaction, Error> {
+    let found = gateway.transaction(id, without).await?;
+    found.ok_or_else(|| no_transaction(id))
+}
+
+fn no_transaction(id: &str) -> Error {
+    Error::Upstream(format!("Gateway returned no transaction for '{id}'"))
 }

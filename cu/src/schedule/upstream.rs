@@ -25,7 +25,7 @@ use crate::{
     memo::Memo,
     module::{Admission, ModuleInfo},
     shape::{At, Mismatch},
-    verify::{Desk, Signatures},
+    verify::{Engines, Signatures, Witness},
 };
 
 /// Processes remembered.
@@ -52,7 +52,8 @@ pub(crate) struct Inner {
     pub page_size: u32,
     /// Largest assigned item taken in, bytes.
     pub item_max: u64,
-    pub desk: Desk,
+    pub witness: Arc<Witness>,
+    engines: Engines,
     locator: Locator,
     admission: Admission,
     allow_owners: Vec<String>,
@@ -65,18 +66,21 @@ impl Upstream {
     /// From a unit's settings. Touches neither network nor disk.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS.
+    /// [`Error::Invalid`]: a URL that is not http or https; [`Error::Internal`]: no TLS, no GPU where one is required.
     pub fn new(settings: &UnitSettings) -> Result<Self, Error> {
         let http = Arc::new(Http::new(settings.upstream_timeout, settings.upstream_json_max_bytes)?);
         let gateway = Arc::new(Gateway::new(settings, http.clone())?);
         let locator = Locator::new(settings, http.clone(), gateway.clone())?;
+        let engines = Engines::new(settings.gpu.clone())?;
+        let item_max = settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes);
         Ok(Self(Arc::new(Inner {
+            witness: Arc::new(Witness::new(settings.verify, Box::new(engines.clone()), gateway.clone(), item_max)?),
             http,
             gateway,
             index: Index::default(),
             page_size: settings.page_size,
-            item_max: settings.upstream_json_max_bytes.min(settings.upstream_data_max_bytes),
-            desk: Desk::new(settings.verify)?,
+            item_max,
+            engines,
             locator,
             admission: Admission::new(settings),
             allow_owners: settings.allow_owners.clone(),
@@ -111,24 +115,29 @@ impl Upstream {
     pub async fn module(&self, process: &Process) -> Result<Arc<ModuleInfo>, Error> {
         let id = &process.module_id;
         ids::check("Module tag", id).map_err(|e| Error::Unprocessable(e.to_string()))?;
-        let (gateway, module) = (self.0.gateway.clone(), id.clone());
-        let load = || async move {
-            let without = Without { signature: true, anchor: true, tags: false };
-            let found = gateway.transaction(&module, without).await?;
-            let found =
-                found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{module}'")))?;
-            Ok((Arc::new(found), FOREVER))
-        };
-        let module = self.0.modules.get_or_load(id, load).await?;
+        let module = self.0.module_transaction(id).await?;
         self.0.admission.admit(process, id, module.owner.clone(), module.tags.clone()).map(Arc::new)
     }
 
-    /// The module's bytes, from the disk cache or the gateway. They are not checked to be a module.
+    /// The module's bytes, from the disk cache or the gateway. They are not checked to be a module, but to be what its
+    /// owner signed.
     ///
     /// # Errors
-    /// [`Error::Upstream`]: not found, out of reach, or larger than the unit's bound.
+    /// [`Error::Upstream`]: not found, out of reach, larger than the unit's bound, or (where that is enforced) not what was
+    /// signed, of which nothing is kept then.
     pub async fn module_bytes(&self, module_id: &str) -> Result<Arc<[u8]>, Error> {
-        self.0.gateway.module_bytes(module_id).await
+        let inner = &self.0;
+        let bytes = inner.gateway.module_bytes(module_id).await?;
+        if inner.witness.is_open() {
+            let (asked, id) = (inner.clone(), module_id.to_owned());
+            let found = async move { asked.module_transaction(&id).await.map(|found| (*found).clone()) };
+            if let Err(why) = inner.witness.check_given("module", module_id, found, bytes.clone()).await? {
+                inner.modules.forget(module_id);
+                inner.gateway.forget_module(module_id).await;
+                return Err(Error::Upstream(why));
+            }
+        }
+        Ok(bytes)
     }
 
     /// Where a message stands in the schedule: `uid` is a message id, an assignment id, the process id (boot) or a nonce.
@@ -224,7 +233,12 @@ impl Upstream {
 
     /// Signatures checked, by scheme, outcome and place, for the unit's metrics.
     pub fn signatures(&self) -> Signatures {
-        self.0.desk.signatures()
+        self.0.witness.signatures()
+    }
+
+    /// Who checks them.
+    pub fn engines(&self) -> Engines {
+        self.0.engines.clone()
     }
 
     /// The entries after `start` up to `end`, in order. Dropping the stream stops its work.
@@ -246,7 +260,7 @@ impl Inner {
 
     /// GET of a page of a process's schedule.
     pub async fn ask_page(&self, process: &Process, url: Url) -> Result<Page, Failure> {
-        let read = if self.desk.is_open() { page::read_and_keep_body } else { page::read_body };
+        let read = if self.witness.is_open() { page::read_and_keep_body } else { page::read_body };
         let answer = self.http.get(url, read).await;
         self.note_absence(process, &answer);
         answer
@@ -256,6 +270,19 @@ impl Inner {
         if matches!(answer, Err(Failure::Unreachable(_))) && !self.locator.is_fixed() {
             self.processes.forget(&process.id);
         }
+    }
+
+    /// A module's metadata, which is kept.
+    async fn module_transaction(&self, id: &str) -> Result<Arc<Transaction>, Error> {
+        let (gateway, module, is_checked) = (self.gateway.clone(), id.to_owned(), self.witness.is_open());
+        let load = || async move {
+            let without = Without { signature: !is_checked, anchor: !is_checked, tags: false };
+            let found = gateway.transaction(&module, without).await?;
+            let found =
+                found.ok_or_else(|| Error::Upstream(format!("Gateway returned no transaction for '{module}'")))?;
+            Ok((Arc::new(found), FOREVER))
+        };
+        self.modules.get_or_load(id, load).await
     }
 
     async fn load_process(&self, id: &str) -> Result<(Arc<Process>, Duration), Error> {
@@ -268,8 +295,8 @@ impl Inner {
         let answer = self.http.get_json(url).await.map_err(|failure| fail(&failure))?;
         let process = Process::read(&answer, id, scheduler).map_err(|mismatch| fail(&format!("{path}: {mismatch}")))?;
         let process = process.verified()?;
-        if self.desk.is_open()
-            && let Some(why) = self.desk.check(answer.to_string().into_bytes()).await?.into_values().next()
+        if self.witness.is_open()
+            && let Some(why) = self.witness.check_document(answer.to_string().into_bytes()).await?.any().await
         {
             return Err(fail(&format!("{path}: {why}")));
         }

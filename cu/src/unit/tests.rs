@@ -23,6 +23,7 @@ pub(super) fn settings(data_dir: &std::path::Path) -> UnitSettings {
     let url = |text: &str| text.parse::<url::Url>().unwrap();
     UnitSettings {
         verify: crate::verify::Policy::Report,
+        gpu: crate::verify::GpuSettings::OFF,
         su_url: None,
         su_router_url: None,
         arweave_url: url("http://127.0.0.1:1"),

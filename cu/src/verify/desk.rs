@@ -1,7 +1,7 @@
 //! Where the signatures of schedules are checked while others evaluate: a thread of its own takes pages from all processes,
 //! puts those that wait into one batch, counts, logs, and tells whoever asked what must not be evaluated.
 
-use std::{collections::HashMap, num::NonZeroUsize, thread};
+use std::{collections::HashMap, thread};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -9,15 +9,20 @@ use prometheus_client::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(test)]
+use super::Cpu;
 use super::{
-    Cpu, Outcome, Placed, Question, Verdict, Verifier,
+    Outcome, Placed, Question, Subject, Verdict, Verifier,
     memory::{self, Memory},
     read_json, settle,
+    written::{Said, said},
 };
 use crate::{Error, item::SignatureType};
 
 /// Documents that may wait. A scheduler's pages come one at a time for each process.
 const WAITING_MAX: usize = 64;
+/// Doubtful things of one document that a gateway may be asked about. The others are unverifiable.
+pub(super) const DOUBTFUL_MAX: usize = 64;
 /// Documents in one batch.
 const TOGETHER_MAX: usize = 16;
 
@@ -40,19 +45,37 @@ pub struct SignatureLabels {
     pub scheme: &'static str,
     /// `valid`, `invalid`, `unverifiable`, or `skipped` where the desk could not keep up.
     pub outcome: &'static str,
-    /// `message`, `assignment`, `process`; `page` for what could not be read or was skipped.
+    /// `message`, `assignment`, `process`, `module`, `assigned`; `page` for what could not be read or was skipped.
     pub place: &'static str,
 }
 
 /// Signatures by scheme, outcome and place.
 pub type Signatures = Family<SignatureLabels, Counter>;
 
-/// Why an element of a page must not be evaluated, by its assignment's id. Under the empty text: why what has none must not.
-pub(crate) type Refused = HashMap<String, String>;
+/// What is found out about a document.
+#[derive(Default)]
+pub(super) struct Checked {
+    /// Why an element of a page must not be evaluated, by its assignment's id. Under the empty text: why what has none must
+    /// not.
+    pub refused: HashMap<String, String>,
+    /// What cannot be told from the document. Not counted yet.
+    pub doubtful: Vec<Doubtful>,
+}
 
-struct Job {
-    json: Vec<u8>,
-    reply: Option<oneshot::Sender<Refused>>,
+/// A message or process of which the scheduler's words do not tell whether it is as its owner signed it.
+pub(super) struct Doubtful {
+    pub id: String,
+    pub place: &'static str,
+    /// Its assignment's id, or the empty text.
+    pub assignment: String,
+    pub signature_type: Option<u16>,
+    pub why: String,
+    pub said: Said,
+}
+
+enum Job {
+    Document { json: Vec<u8>, reply: oneshot::Sender<Checked> },
+    Subjects { subjects: Vec<Subject>, reply: oneshot::Sender<Vec<Verdict>> },
 }
 
 /// The way to the verifying thread, which ends with the last of them.
@@ -63,15 +86,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// # Errors
-    /// [`Error::Internal`]: the system gives no thread.
+    #[cfg(test)]
     pub fn new(policy: Policy) -> Result<Self, Error> {
-        // Half of the cores: the others evaluate.
-        let threads = NonZeroUsize::new(Cpu::all().0.get() / 2).unwrap_or(NonZeroUsize::MIN);
-        Self::with(policy, Box::new(Cpu(threads)))
+        Self::with(policy, Box::new(Cpu::all()))
     }
 
-    fn with(policy: Policy, verifier: Box<dyn Verifier>) -> Result<Self, Error> {
+    /// # Errors
+    /// [`Error::Internal`]: the system gives no thread.
+    pub fn with(policy: Policy, verifier: Box<dyn Verifier>) -> Result<Self, Error> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let signatures = Signatures::default();
         if policy != Policy::Off {
@@ -93,28 +115,73 @@ impl Desk {
         self.signatures.clone()
     }
 
-    /// Has a document's signatures checked. Waits for the outcome only where it is going to be enforced.
+    /// What is done about signatures.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Has a document's signatures checked if there is room; `None` and a count of it if not.
+    pub(super) fn submit(&self, json: Vec<u8>) -> Option<oneshot::Receiver<Checked>> {
+        let (reply, outcome) = oneshot::channel();
+        if self.jobs.try_send(Job::Document { json, reply }).is_err() {
+            self.skip("page");
+            return None;
+        }
+        Some(outcome)
+    }
+
+    /// Has a document's signatures checked, and waits for the outcome.
     ///
     /// # Errors
-    /// [`Error::Internal`]: the outcome is to be enforced and there is none.
-    pub async fn check(&self, json: Vec<u8>) -> Result<Refused, Error> {
-        match self.policy {
-            Policy::Off => Ok(Refused::default()),
-            Policy::Report => {
-                if self.jobs.try_send(Job { json, reply: None }).is_err() {
-                    let labels = SignatureLabels { scheme: "unknown", outcome: "skipped", place: "page" };
-                    self.signatures.get_or_create(&labels).inc();
-                }
-                Ok(Refused::default())
-            }
-            Policy::Enforce => {
-                let (reply, outcome) = oneshot::channel();
-                let stopped = || Error::Internal("the thread that checks signatures stopped".to_owned());
-                self.jobs.send(Job { json, reply: Some(reply) }).await.map_err(|_| stopped())?;
-                outcome.await.map_err(|_| stopped())
-            }
-        }
+    /// [`Error::Internal`]: there is none.
+    pub(super) async fn check(&self, json: Vec<u8>) -> Result<Checked, Error> {
+        let (reply, outcome) = oneshot::channel();
+        self.jobs.send(Job::Document { json, reply }).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())
     }
+
+    /// The outcome for a subject. Not counted.
+    ///
+    /// # Errors
+    /// [`Error::Internal`]: there is none.
+    pub(super) async fn settle(&self, subject: Subject) -> Result<Verdict, Error> {
+        let (reply, outcome) = oneshot::channel();
+        self.jobs.send(Job::Subjects { subjects: vec![subject], reply }).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?.pop().ok_or_else(stopped)
+    }
+
+    /// Counts and logs an outcome.
+    pub(super) fn note(&self, place: &'static str, verdict: &Verdict) {
+        note(&self.signatures, place, verdict);
+    }
+
+    /// Counts what there was no room for.
+    pub(super) fn skip(&self, place: &'static str) {
+        count(&self.signatures, "unknown", "skipped", place);
+    }
+}
+
+fn stopped() -> Error {
+    Error::Internal("the thread that checks signatures stopped".to_owned())
+}
+
+fn count(signatures: &Signatures, scheme: &'static str, outcome: &'static str, place: &'static str) {
+    signatures.get_or_create(&SignatureLabels { scheme, outcome, place }).inc();
+}
+
+fn note(signatures: &Signatures, place: &'static str, verdict: &Verdict) {
+    let Verdict { id, signature_type, outcome } = verdict;
+    count(signatures, scheme(*signature_type), outcome.name(), place);
+    match outcome {
+        Outcome::Valid => {}
+        Outcome::Unverifiable(why) => tracing::debug!(id, place, why, "unverifiable signature"),
+        Outcome::Invalid(why) => tracing::warn!(id, place, why, "invalid signature"),
+    }
+}
+
+/// Why something must not be evaluated, in words for whoever asked for it.
+pub(super) fn refusal(place: &str, id: &str, why: &str) -> String {
+    format!("{place} {id:.64} is not signed as it stands: {why}")
 }
 
 struct Worker {
@@ -137,23 +204,45 @@ impl Worker {
     }
 
     fn work(&mut self, jobs: Vec<Job>) {
-        let mut replies = Vec::with_capacity(jobs.len());
-        let (mut places, mut subjects) = (Vec::new(), Vec::new());
-        for (index, Job { json, reply }) in jobs.into_iter().enumerate() {
-            match read_json(&json) {
-                Ok(placed) => {
+        let mut subjects = Vec::new();
+        // How each job's share of the verdicts is answered.
+        let mut shares = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let before = subjects.len();
+            let answer = match job {
+                Job::Subjects { subjects: asked, reply } => {
+                    subjects.extend(asked);
+                    Answer::Verdicts(reply)
+                }
+                Job::Document { json, reply } => {
+                    let placed = read_json(&json).unwrap_or_else(|why| {
+                        tracing::warn!(why, "signatures that cannot be read");
+                        count(&self.signatures, "unknown", "unverifiable", "page");
+                        Vec::new()
+                    });
+                    let mut places = Vec::with_capacity(placed.len());
                     for Placed { place, assignment, subject } in placed {
-                        places.push((index, place, assignment.unwrap_or_default()));
+                        places.push((place, assignment.unwrap_or_default()));
                         subjects.push(subject);
                     }
+                    Answer::Document { json, places, reply }
                 }
-                Err(why) => {
-                    tracing::warn!(why, "signatures that cannot be read");
-                    self.count("unknown", "unverifiable", "page");
-                }
-            }
-            replies.push((reply, Refused::default()));
+            };
+            shares.push((subjects.len() - before, answer));
         }
+        let mut verdicts = self.settle(subjects).into_iter();
+        for (share, answer) in shares {
+            let verdicts: Vec<_> = verdicts.by_ref().take(share).collect();
+            match answer {
+                // Whoever asked may have gone.
+                Answer::Verdicts(reply) => drop(reply.send(verdicts)),
+                Answer::Document { json, places, reply } => self.answer(&json, places, verdicts, reply),
+            }
+        }
+    }
+
+    /// The outcome for every subject; what is remembered as valid is not checked again.
+    fn settle(&mut self, mut subjects: Vec<Subject>) -> Vec<Verdict> {
         let marks: Vec<_> = subjects
             .iter_mut()
             .map(|subject| {
@@ -167,32 +256,70 @@ impl Worker {
             })
             .collect();
         let verdicts = settle(&*self.verifier, subjects);
-        for (((job, place, assignment), mark), verdict) in places.into_iter().zip(marks).zip(verdicts) {
-            let Verdict { id, signature_type, outcome } = verdict;
-            self.count(scheme(signature_type), outcome.name(), place);
-            match outcome {
-                Outcome::Valid => {
-                    if let Some(mark) = mark.filter(|mark| !self.memory.has(mark)) {
-                        self.memory.add(mark);
-                    }
+        for (mark, verdict) in marks.into_iter().zip(&verdicts) {
+            if verdict.outcome == Outcome::Valid
+                && let Some(mark) = mark.filter(|mark| !self.memory.has(mark))
+            {
+                self.memory.add(mark);
+            }
+        }
+        verdicts
+    }
+
+    fn answer(
+        &self,
+        json: &[u8],
+        places: Vec<(&'static str, String)>,
+        verdicts: Vec<Verdict>,
+        reply: oneshot::Sender<Checked>,
+    ) {
+        let mut checked = Checked::default();
+        let (mut doubted, mut doubtful) = (Vec::new(), Vec::new());
+        for (nth, ((place, assignment), verdict)) in places.into_iter().zip(verdicts).enumerate() {
+            match verdict.outcome {
+                Outcome::Unverifiable(why)
+                    if matches!(place, "message" | "process") && doubted.len() < DOUBTFUL_MAX =>
+                {
+                    doubted.push(nth);
+                    doubtful.push((verdict.id, place, assignment, verdict.signature_type, why));
                 }
-                Outcome::Unverifiable(why) => tracing::debug!(id, place, why, "unverifiable signature"),
-                Outcome::Invalid(why) => {
-                    tracing::warn!(id, place, why, "invalid signature");
-                    let why = format!("{place} {id:.64} is not signed as it stands: {why}");
-                    replies[job].1.entry(assignment).or_insert(why);
+                _ => {
+                    note(&self.signatures, place, &verdict);
+                    if let Outcome::Invalid(why) = &verdict.outcome {
+                        let why = refusal(place, &verdict.id, why);
+                        checked.refused.entry(assignment).or_insert(why);
+                    }
                 }
             }
         }
-        for (reply, refused) in replies {
-            // Whoever asked may have gone.
-            let _ = reply.map(|reply| reply.send(refused));
+        if !doubted.is_empty() {
+            let said = said(json, &doubted);
+            checked.doubtful = doubtful
+                .into_iter()
+                .zip(said)
+                .map(|((id, place, assignment, signature_type, why), said)| Doubtful {
+                    id,
+                    place,
+                    assignment,
+                    signature_type,
+                    why,
+                    said,
+                })
+                .collect();
+        }
+        if let Err(unheard) = reply.send(checked) {
+            for Doubtful { id, place, signature_type, why, .. } in unheard.doubtful {
+                let verdict = Verdict { id, signature_type, outcome: Outcome::Unverifiable(why) };
+                note(&self.signatures, place, &verdict);
+            }
         }
     }
+}
 
-    fn count(&self, scheme: &'static str, outcome: &'static str, place: &'static str) {
-        self.signatures.get_or_create(&SignatureLabels { scheme, outcome, place }).inc();
-    }
+/// How a job is answered.
+enum Answer {
+    Verdicts(oneshot::Sender<Vec<Verdict>>),
+    Document { json: Vec<u8>, places: Vec<(&'static str, String)>, reply: oneshot::Sender<Checked> },
 }
 
 /// A signature type in a word.
@@ -212,7 +339,7 @@ fn scheme(number: Option<u16>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     };
 
@@ -228,6 +355,24 @@ mod tests {
     impl Verifier for Counting {
         fn rsa_pss(&self, items: &[RsaPss]) -> Vec<bool> {
             self.0.fetch_add(items.len(), Ordering::Relaxed);
+            Cpu::all().rsa_pss(items)
+        }
+
+        fn ed25519(&self, items: &[Ed25519]) -> Vec<bool> {
+            Cpu::all().ed25519(items)
+        }
+
+        fn secp256k1(&self, items: &[Secp256k1]) -> Vec<bool> {
+            Cpu::all().secp256k1(items)
+        }
+    }
+
+    /// Answers when nobody holds it up.
+    struct Held(Arc<Mutex<()>>);
+
+    impl Verifier for Held {
+        fn rsa_pss(&self, items: &[RsaPss]) -> Vec<bool> {
+            let _free = self.0.lock().unwrap();
             Cpu::all().rsa_pss(items)
         }
 
@@ -257,12 +402,12 @@ mod tests {
     async fn enforcing_names_what_is_invalid_and_checks_nothing_twice() {
         let asked = Arc::new(AtomicUsize::new(0));
         let desk = Desk::with(Policy::Enforce, Box::new(Counting(asked.clone()))).unwrap();
-        assert!(desk.check(PAGE.into()).await.unwrap().is_empty());
+        assert!(desk.check(PAGE.into()).await.unwrap().refused.is_empty());
         assert_eq!(asked.load(Ordering::Relaxed), 4);
-        assert!(desk.check(PAGE.into()).await.unwrap().is_empty());
+        assert!(desk.check(PAGE.into()).await.unwrap().refused.is_empty());
         assert_eq!(asked.load(Ordering::Relaxed), 4);
 
-        let refused = desk.check(changed_page()).await.unwrap();
+        let refused = desk.check(changed_page()).await.unwrap().refused;
         let page: serde_json::Value = serde_json::from_str(PAGE).unwrap();
         let node = &page["edges"][1]["node"];
         let (message, assignment) =
@@ -275,24 +420,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reporting_refuses_nothing_and_still_counts() {
-        let desk = Desk::new(Policy::Report).unwrap();
-        assert!(desk.check(changed_page()).await.unwrap().is_empty());
+    async fn what_is_doubtful_is_handed_back_and_counted_only_if_nobody_takes_it() {
+        let mut page: serde_json::Value = serde_json::from_str(PAGE).unwrap();
+        page["edges"][1]["node"]["message"]["data"] = "another".into();
+        page["edges"][1]["node"]["message"]["anchor"] = serde_json::Value::Null;
+        let free = Arc::new(Mutex::new(()));
+        let desk = Desk::with(Policy::Enforce, Box::new(Held(free.clone()))).unwrap();
+        let checked = desk.check(page.to_string().into_bytes()).await.unwrap();
+        assert!(checked.refused.is_empty());
+        assert_eq!((checked.doubtful.len(), checked.doubtful[0].place), (1, "message"));
+        assert_eq!(count(&desk, "unverifiable", "message"), 0);
+        {
+            // Nobody takes it by the time there is an answer.
+            let _held = free.lock().unwrap();
+            drop(desk.submit(page.to_string().into_bytes()));
+        }
         for _ in 0..500 {
-            if count(&desk, "invalid", "message") == 1 {
+            if count(&desk, "unverifiable", "message") == 1 {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("the page was not checked");
+        panic!("the page was not counted");
     }
 
     #[tokio::test]
-    async fn what_is_off_or_unreadable_refuses_nothing() {
-        let off = Desk::new(Policy::Off).unwrap();
-        assert!(!off.is_open() && off.check(changed_page()).await.unwrap().is_empty());
-        assert_eq!(count(&off, "invalid", "message"), 0);
+    async fn what_is_unreadable_refuses_nothing() {
         let desk = Desk::new(Policy::Enforce).unwrap();
-        assert!(desk.check(b"{}".to_vec()).await.unwrap().is_empty());
+        assert!(desk.check(b"{}".to_vec()).await.unwrap().refused.is_empty());
     }
 }

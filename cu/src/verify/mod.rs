@@ -6,13 +6,16 @@
 
 mod batch;
 mod desk;
+mod engines;
 pub mod file;
 mod memory;
+mod witness;
 mod written;
 
 pub use batch::{Cpu, Verifier, settle};
-pub(crate) use desk::{Desk, Refused};
 pub use desk::{Policy, SignatureLabels, Signatures};
+pub use engines::{Engines, GpuSettings};
+pub(crate) use witness::{Refused, Witness};
 pub use written::{Placed, read_json};
 
 use crate::item::{Checks, DataItem, Head, Id, deep_hash::DEEP_HASH_BYTES, to_base64url};

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Outcome, Question, Subject, failed};
 use crate::{
+    gateway,
     item::{
         Checks, Head, Id, SignatureType, address_of, deep_hash, from_base64url, parse_id, to_base64url,
         transaction::Transaction,
@@ -77,19 +78,57 @@ struct Owner<'a> {
 pub fn read_json(json: &[u8]) -> Result<Vec<Placed>, String> {
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
     let document: Value = serde_json::from_slice(json).map_err(|error| format!("not JSON: {error}"))?;
-    let mut found = Vec::new();
-    collect(&document, &mut found);
-    if let (true, Some(members)) = (found.is_empty(), document.as_object()) {
-        members.values().for_each(|member| collect(member, &mut found));
-    }
+    let found = signed_in(&document);
     let empty_page = document.get("edges").and_then(Value::as_array).is_some_and(Vec::is_empty);
     if found.is_empty() && !empty_page {
         return Err("expected a page of a schedule, processes, or transactions; found other JSON".to_owned());
     }
-    Ok(found)
+    Ok(found.into_iter().map(Found::placed).collect())
 }
 
-fn collect(value: &Value, found: &mut Vec<Placed>) {
+/// What a document says of the signed things with these places in [`read_json`]'s answer, ascending.
+pub(super) fn said(json: &[u8], places: &[usize]) -> Vec<Said> {
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+    let document: Value = serde_json::from_slice(json).unwrap_or_default();
+    let wanted = signed_in(&document).into_iter().enumerate().filter(|(place, _)| places.binary_search(place).is_ok());
+    wanted.map(|(_, found)| Said { place: found.place, value: found.value.clone() }).collect()
+}
+
+/// A signed thing in a document.
+struct Found<'a> {
+    place: &'static str,
+    assignment: Option<&'a str>,
+    /// The id that the assignment names, if the thing stands with one.
+    named: Option<&'a str>,
+    /// Whether it is written as nodes write transactions.
+    is_layer1: bool,
+    value: &'a Value,
+}
+
+impl Found<'_> {
+    fn placed(self) -> Placed {
+        let Self { place, assignment, named, is_layer1, value } = self;
+        let mut subject = if is_layer1 { transaction(value) } else { subject(value, place) };
+        // Both signatures may hold, and yet the scheduler never assigned this message.
+        if let Some(named) = named.filter(|named| *named != subject.id) {
+            let why = format!("its assignment names {named:.64}");
+            subject.question = Question::Settled(Outcome::Invalid(why));
+        }
+        Placed { place, assignment: assignment.map(str::to_owned), subject }
+    }
+}
+
+fn signed_in(document: &Value) -> Vec<Found<'_>> {
+    let mut found = Vec::new();
+    collect(document, &mut found);
+    if let (true, Some(members)) = (found.is_empty(), document.as_object()) {
+        members.values().for_each(|member| collect(member, &mut found));
+    }
+    found
+}
+
+fn collect<'a>(value: &'a Value, found: &mut Vec<Found<'a>>) {
+    let alone = |place, is_layer1| Found { place, assignment: None, named: None, is_layer1, value };
     if let Some(items) = value.as_array() {
         return items.iter().for_each(|item| collect(item, found));
     }
@@ -103,32 +142,20 @@ fn collect(value: &Value, found: &mut Vec<Placed>) {
     } else if has("assignment") {
         found.extend(element(value));
     } else if has("format") && has("quantity") && has("signature") {
-        found.push(Placed { place: "transaction", assignment: None, subject: transaction(value) });
+        found.push(alone("transaction", true));
     } else if has("owner") && has("tags") {
-        let place = if has("process_id") { "process" } else { "transaction" };
-        found.push(Placed { place, assignment: None, subject: subject(value, place) });
+        found.push(alone(if has("process_id") { "process" } else { "transaction" }, false));
     }
 }
 
 /// `{message, assignment}`.
-fn element(node: &Value) -> impl Iterator<Item = Placed> {
+fn element(node: &Value) -> impl Iterator<Item = Found<'_>> {
     let (message, assignment) = (&node["message"], &node["assignment"]);
-    let id = assignment["id"].as_str().map(str::to_owned);
-    let message = (!message.is_null()).then(|| {
-        let mut subject = subject(message, "message");
-        let named = tag(assignment, "Message").or_else(|| tag(assignment, "Process"));
-        // Both signatures may hold, and yet the scheduler never assigned this message.
-        if let Some(named) = named.filter(|named| *named != subject.id) {
-            let why = format!("its assignment names {named:.64}");
-            subject.question = Question::Settled(Outcome::Invalid(why));
-        }
-        Placed { place: "message", assignment: id.clone(), subject }
-    });
-    let assignment = (!assignment.is_null()).then(|| {
-        let subject = subject(assignment, "assignment");
-        Placed { place: "assignment", assignment: id, subject }
-    });
-    message.into_iter().chain(assignment)
+    let id = assignment["id"].as_str();
+    let named = tag(assignment, "Message").or_else(|| tag(assignment, "Process"));
+    let found = move |place, named, value| Found { place, assignment: id, named, is_layer1: false, value };
+    let both = [found("message", named, message), found("assignment", None, assignment)];
+    both.into_iter().filter(|found| !found.value.is_null())
 }
 
 /// The first value of a tag.
@@ -160,9 +187,145 @@ fn subject(value: &Value, place: &'static str) -> Subject {
         }
     };
     let id = written.own_id().unwrap_or_default().to_owned();
-    match rebuild(&written, &value["data"], place) {
+    match rebuild(&written, Payload::Written(&value["data"]), place) {
         Ok(rebuilt) => rebuilt.subject(id),
         Err((signature_type, outcome)) => Subject::settled(id, signature_type, outcome),
+    }
+}
+
+/// An item's data, as far as it is there.
+enum Payload<'a> {
+    Written(&'a Value),
+    Bytes(&'a [u8]),
+}
+
+/// The item of which a gateway gives this description and this data.
+pub(super) fn subject_of_gateway(found: &gateway::Transaction, data: &[u8]) -> Subject {
+    // Gateways that index only a part of an item say `<not-found>` for the rest.
+    let known = |text: &str| !text.starts_with('<');
+    let field = |field: &'_ Option<Option<String>>| field.clone().flatten().filter(|text| known(text)).map(Cow::Owned);
+    let written = Written {
+        id: Some(Cow::Borrowed(&found.id)),
+        process_id: None,
+        signature: field(&found.signature),
+        owner: Some(Owner {
+            address: Some(Cow::Borrowed(&found.address)),
+            key: found.key.as_deref().filter(|key| known(key)).map(Cow::Borrowed),
+        }),
+        target: Some(Cow::Borrowed(&found.recipient)),
+        recipient: None,
+        anchor: field(&found.anchor),
+        tags: Some(found.tags.0.clone()),
+    };
+    match rebuild(&written, Payload::Bytes(data), "gateway") {
+        Ok(rebuilt) => rebuilt.subject(found.id.clone()),
+        Err((signature_type, outcome)) => Subject::settled(found.id.clone(), signature_type, outcome),
+    }
+}
+
+/// The base-layer transaction `value` that a gateway describes as `found`, with its data. Guests see the description, so
+/// both must say the same.
+pub(super) fn subject_of_layer1(found: &gateway::Transaction, data: &[u8], value: &Value) -> Subject {
+    let of_type = SignatureType::Arweave.number();
+    let invalid = |why: String| Subject::settled(found.id.clone(), Some(of_type), Outcome::Invalid(why));
+    let mut transaction = match Transaction::parse(value.to_string().as_bytes()) {
+        Ok(transaction) => transaction,
+        Err(error) => return invalid(error.to_string()),
+    };
+    transaction.data = data.to_vec();
+    let anchor = found.anchor.as_ref().and_then(Option::as_deref).filter(|anchor| !anchor.is_empty());
+    let same_tags = transaction.tags.len() == found.tags.0.len()
+        && transaction
+            .tags
+            .iter()
+            .zip(&found.tags.0)
+            .all(|([name, value], tag)| (&name[..], &value[..]) == (tag.name.as_bytes(), tag.value.as_bytes()));
+    for (what, same) in [
+        ("id", to_base64url(&transaction.id) == found.id),
+        ("owner", to_base64url(&address_of(&transaction.owner)) == found.address),
+        ("recipient", to_base64url(&transaction.target) == found.recipient),
+        ("anchor", anchor.is_none_or(|anchor| to_base64url(&transaction.last_tx) == anchor)),
+        ("tags", same_tags),
+    ] {
+        if !same {
+            return invalid(format!("the gateway's index has another {what} than the transaction"));
+        }
+    }
+    match transaction.checks() {
+        Ok(checks) => Subject::open(found.id.clone(), of_type, checks),
+        Err(error) => invalid(error.to_string()),
+    }
+}
+
+/// What a scheduler says of an item.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    place: &'static str,
+    value: Value,
+}
+
+impl Said {
+    /// Everything of it as bytes, the same for the same words.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        format!("{} {}", self.place, self.value).into_bytes()
+    }
+
+    /// Whether it says what was signed: `found` and `data` are an item that verified. The losses of a scheduler's JSON are
+    /// no differences (bytes that are no text are null, or have U+FFFD), and what is left out says nothing. Null for what
+    /// is text does, for messages: guests would see null. Of a process that it did not assign, a scheduler gives no data.
+    pub fn holds(&self, found: &gateway::Transaction, data: &[u8]) -> Outcome {
+        let differs = |what: &str| Outcome::Invalid(format!("its {what} is not what the owner signed"));
+        let Ok(written) = Written::deserialize(&self.value) else {
+            return Outcome::Unverifiable("what the scheduler says of it cannot be read".to_owned());
+        };
+        let given = |text: &Option<Cow<'_, str>>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
+        let same = |text: &str, other: Option<&str>| {
+            text.trim_end_matches('=') == other.unwrap_or_default().trim_end_matches('=')
+        };
+        if written.own_id() != Some(&found.id) {
+            return differs("id");
+        }
+        if given(&written.signature)
+            .is_some_and(|text| !same(&text, found.signature.as_ref().and_then(Option::as_deref)))
+        {
+            return differs("signature");
+        }
+        let key = found.key.as_deref().and_then(|key| from_base64url(key.trim_end_matches('='))).unwrap_or_default();
+        let (said_key, said_address) =
+            written.owner.as_ref().map_or((None, None), |owner| (given(&owner.key), given(&owner.address)));
+        if said_key.as_ref().is_some_and(|said| !same(said, found.key.as_deref())) {
+            return differs("owner's key");
+        }
+        // With such a key at hand, the address is made from it whatever is written.
+        let is_made = said_key.is_some() && key.len() == SignatureType::Ethereum.owner_bytes();
+        let fits = |address: &str| {
+            address == to_base64url(&address_of(&key)) || address == found.owner || address.as_bytes() == key
+        };
+        if !is_made && said_address.is_some_and(|address| !fits(&address)) {
+            return differs("owner's address");
+        }
+        if written.target.as_ref().or(written.recipient.as_ref()).is_some_and(|said| *said != found.recipient) {
+            return differs("target");
+        }
+        if written.tags.unwrap_or_default() != found.tags.0 {
+            return differs("tags");
+        }
+        let is_message = self.place == "message";
+        let signed = found.anchor.as_ref().and_then(Option::as_deref).and_then(read_anchor);
+        let hidden = |bytes: &[u8]| is_message && !bytes.is_empty() && std::str::from_utf8(bytes).is_ok();
+        match self.value.get("anchor") {
+            None => {}
+            Some(Value::String(text)) if read_anchor(text) == signed && (signed.is_some() || text.is_empty()) => {}
+            Some(Value::Null) if !hidden(signed.as_ref().map_or(&[], |anchor| &anchor[..])) => {}
+            Some(_) => return differs("anchor"),
+        }
+        match self.value.get("data") {
+            None => Outcome::Valid,
+            Some(Value::String(text)) if *text == String::from_utf8_lossy(data) => Outcome::Valid,
+            Some(Value::Null) if !hidden(data) => Outcome::Valid,
+            Some(Value::String(_) | Value::Null) => differs("data"),
+            Some(_) => Outcome::Unverifiable("its data is not given as it was signed".to_owned()),
+        }
     }
 }
 
@@ -197,7 +360,7 @@ impl Rebuilt {
 
 type Settled = (Option<u16>, Outcome);
 
-fn rebuild(written: &Written<'_>, data: &Value, place: &'static str) -> Result<Rebuilt, Settled> {
+fn rebuild(written: &Written<'_>, data: Payload<'_>, place: &'static str) -> Result<Rebuilt, Settled> {
     let unverifiable = |why: &str| (None, Outcome::Unverifiable(why.to_owned()));
     let invalid = |why: String| (None, Outcome::Invalid(why));
     let present = |text: &Option<Cow<'_, str>>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -241,6 +404,7 @@ fn rebuild(written: &Written<'_>, data: &Value, place: &'static str) -> Result<R
         None => {
             doubts.push(match place {
                 "assignment" => "its anchor is not given (the page was asked for without show-anchor=1)",
+                "gateway" => "its anchor is not given",
                 _ => "its anchor is null, as one is that is no text",
             });
             None
@@ -248,22 +412,27 @@ fn rebuild(written: &Written<'_>, data: &Value, place: &'static str) -> Result<R
         Some("") => None,
         Some(text) => match read_anchor(text) {
             Some(anchor) => Some(anchor),
+            // A transaction of the base layer may have it. An item never does.
+            None if place == "gateway" => return Err(invalid("its anchor has not 32 bytes".to_owned())),
             None => return Err((of_type, Outcome::Unverifiable("its anchor has not 32 bytes".to_owned()))),
         },
     };
     let data = match data {
-        Value::String(text) => {
+        Payload::Bytes(bytes) => bytes,
+        Payload::Written(Value::String(text)) => {
             if text.contains(REPLACEMENT) {
                 doubts.push("its data has U+FFFD, as bytes do that are no text");
             }
-            text.as_str()
+            text.as_bytes()
         }
-        Value::Null if place == "assignment" => "",
-        Value::Null => {
+        Payload::Written(Value::Null) if place == "assignment" => &[],
+        Payload::Written(Value::Null) => {
             doubts.push("its data is not given");
-            ""
+            &[]
         }
-        _ => return Err((of_type, Outcome::Unverifiable("its data is not given as it was signed".to_owned()))),
+        Payload::Written(_) => {
+            return Err((of_type, Outcome::Unverifiable("its data is not given as it was signed".to_owned())));
+        }
     };
     let tags = written.tags.clone().unwrap_or_default();
     if tags.iter().any(|tag| tag.name.contains(REPLACEMENT) || tag.value.contains(REPLACEMENT)) {
@@ -272,7 +441,7 @@ fn rebuild(written: &Written<'_>, data: &Value, place: &'static str) -> Result<R
     let head =
         Head::assemble(*first, signature, key, target, anchor, tags).map_err(|error| invalid(error.to_string()))?;
     let heads = types.iter().filter_map(|signature_type| head.with_type(*signature_type)).collect();
-    Ok(Rebuilt { heads, data: deep_hash::blob(data.as_bytes()), doubts })
+    Ok(Rebuilt { heads, data: deep_hash::blob(data), doubts })
 }
 
 /// The signature types whose owners have so many bytes.

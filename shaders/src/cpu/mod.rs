@@ -21,7 +21,7 @@ pub fn cores() -> NonZeroUsize {
 
 /// Checks `items`, `grain` at a time, on up to `threads` threads of which this is one. Each makes itself one `state` and
 /// keeps it. A thread that the system does not give is done without.
-fn in_parallel<T: Sync, S>(
+pub(crate) fn in_parallel<T: Sync, S>(
     items: &[T],
     threads: NonZeroUsize,
     grain: usize,

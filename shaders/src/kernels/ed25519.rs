@@ -3,6 +3,7 @@
 //! The host hashes and reduces; the device decompresses A, computes \[S\]B - \[k\]A by windows of fixed width and compares.
 //! Which signatures are valid where RFC 8032 leaves it open is a [`Rule`].
 
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use curve25519_dalek::scalar::Scalar;
@@ -10,6 +11,7 @@ use num_bigint::BigUint;
 use sha2::{Digest, Sha512};
 
 use super::curve::{Answer, CurveKernel, CurveTwin, Lane};
+use super::in_runs;
 use super::program::{Bits, Builder, Element, Flag, Group, Program, SET};
 use crate::device::{Device, Lost, OpenError};
 use crate::limbs::Form;
@@ -374,10 +376,12 @@ fn prepare(rule: Rule, item: &Ed25519) -> Option<Lane> {
 fn verify_with<E>(
     rule: Rule,
     items: &[Ed25519],
+    threads: NonZeroUsize,
     run: impl FnOnce(&[Lane]) -> Result<Vec<Answer>, E>,
 ) -> Result<Vec<bool>, E> {
+    let prepared = in_runs(items, threads, |items| items.iter().map(|item| prepare(rule, item)).collect());
     let (places, lanes): (Vec<_>, Vec<_>) =
-        items.iter().enumerate().filter_map(|(index, item)| Some((index, prepare(rule, item)?))).unzip();
+        prepared.into_iter().enumerate().filter_map(|(index, lane)| Some((index, lane?))).unzip();
     let mut valid = vec![false; items.len()];
     for (index, answer) in places.into_iter().zip(run(&lanes)?) {
         valid[index] = answer.holds;
@@ -388,19 +392,20 @@ fn verify_with<E>(
 /// The kernel on a device.
 #[derive(Debug)]
 pub struct Ed25519Kernel {
+    threads: NonZeroUsize,
     rule: Rule,
     program: Program,
     kernel: CurveKernel,
 }
 
 impl Ed25519Kernel {
-    /// Compiles the kernel.
+    /// Compiles the kernel. The host's side of the work takes up to `threads` threads.
     ///
     /// # Errors
     /// [`OpenError::Kernel`] if the driver refuses it.
-    pub fn new(device: &Device, form: Form, rule: Rule) -> Result<Ed25519Kernel, OpenError> {
+    pub fn new(device: &Device, form: Form, rule: Rule, threads: NonZeroUsize) -> Result<Ed25519Kernel, OpenError> {
         let kernel = CurveKernel::new(device, Field::curve25519(form))?;
-        Ok(Ed25519Kernel { rule, program: program(rule), kernel })
+        Ok(Ed25519Kernel { threads, rule, program: program(rule), kernel })
     }
 
     /// Whether each signature is valid.
@@ -408,7 +413,7 @@ impl Ed25519Kernel {
     /// # Errors
     /// [`Lost`] if the device went away before all were verified.
     pub fn verify(&mut self, device: &Device, items: &[Ed25519]) -> Result<Vec<bool>, Lost> {
-        verify_with(self.rule, items, |lanes| self.kernel.run(device, &self.program, lanes))
+        verify_with(self.rule, items, self.threads, |lanes| self.kernel.run(device, &self.program, lanes))
     }
 }
 
@@ -428,7 +433,7 @@ impl Ed25519Twin {
 
     /// Whether each signature is valid.
     pub fn verify(&self, items: &[Ed25519]) -> Vec<bool> {
-        let Ok(valid) = verify_with(self.rule, items, |lanes| {
+        let Ok(valid) = verify_with(self.rule, items, NonZeroUsize::MIN, |lanes| {
             Ok::<_, std::convert::Infallible>(self.twin.run(&self.program, lanes))
         });
         valid
@@ -577,7 +582,7 @@ mod tests {
         let Some(device) = device() else { return };
         for rule in Rule::ALL {
             for form in forms(&device) {
-                let mut kernel = Ed25519Kernel::new(&device, form, rule).unwrap();
+                let mut kernel = Ed25519Kernel::new(&device, form, rule, NonZeroUsize::MIN).unwrap();
                 assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
                 check(&format!("kernel {rule:?} {form:?}"), rule, cases(300), |items| {
                     kernel.verify(&device, items).unwrap()

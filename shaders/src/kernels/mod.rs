@@ -4,7 +4,43 @@ pub mod curve;
 pub mod ed25519;
 pub mod program;
 pub mod rsa_pss;
+pub mod rsa_rows;
+pub mod rsa_tiles;
 pub mod secp256k1;
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+/// Items that are worth a thread: the host's side of one takes about a microsecond.
+const WORTH_A_THREAD: usize = 256;
+
+/// What `f` makes of `items`, a run of them at a time, on up to `threads` threads of which this is one; in order.
+pub(crate) fn in_runs<T: Sync, R: Send>(
+    items: &[T],
+    threads: NonZeroUsize,
+    f: impl Fn(&[T]) -> Vec<R> + Sync,
+) -> Vec<R> {
+    let share = items.len().div_ceil(threads.get()).max(WORTH_A_THREAD);
+    let Some((own, others)) = items.split_at_checked(share).filter(|(_, others)| !others.is_empty()) else {
+        return f(items);
+    };
+    let f = &f;
+    thread::scope(|scope| {
+        let others: Vec<_> = others
+            .chunks(share)
+            .map(|run| (run, thread::Builder::new().name("gpu-host".into()).spawn_scoped(scope, move || f(run)).ok()))
+            .collect();
+        let mut made = f(own);
+        for (run, thread) in others {
+            made.extend(match thread {
+                Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // The system gave no thread for it.
+                None => f(run),
+            });
+        }
+        made
+    })
+}
 
 /// `template` with every `@name@` replaced.
 pub(crate) fn fill(template: &str, parts: &[(&str, String)]) -> String {
@@ -16,18 +52,34 @@ mod tests {
     use naga::back::{hlsl, msl, spv};
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-    use super::{curve, rsa_pss};
+    use super::*;
     use crate::limbs::Form;
     use crate::limbs::field::Field;
+    use crate::limbs::rows::Rows;
     use crate::limbs::tile::Tiles;
 
-    fn kernels(form: Form) -> [(&'static str, String); 4] {
+    fn kernels(form: Form) -> [(&'static str, String); 6] {
         [
-            ("RSA-2048", rsa_pss::wgsl(Tiles::new(form, 2048))),
-            ("RSA-4096", rsa_pss::wgsl(Tiles::new(form, 4096))),
+            ("RSA-2048, one lane", rsa_tiles::wgsl(Tiles::new(form, 2048))),
+            ("RSA-4096, one lane", rsa_tiles::wgsl(Tiles::new(form, 4096))),
+            ("RSA-2048, several lanes", rsa_rows::wgsl(Rows::new(form, 2048))),
+            ("RSA-4096, several lanes", rsa_rows::wgsl(Rows::new(form, 4096))),
             ("2^255 - 19", curve::wgsl(&Field::curve25519(form))),
             ("secp256k1", curve::wgsl(&Field::secp256k1(form))),
         ]
+    }
+
+    #[test]
+    fn runs_are_put_together_in_order_for_any_number_of_threads() {
+        for count in [0, 1, WORTH_A_THREAD, WORTH_A_THREAD + 1, 10 * WORTH_A_THREAD + 7] {
+            let items: Vec<usize> = (0..count).collect();
+            for threads in [1, 2, 3, 50] {
+                let made = in_runs(&items, NonZeroUsize::new(threads).unwrap(), |run| {
+                    run.iter().filter(|item| *item % 3 != 0).map(|item| 2 * item).collect()
+                });
+                assert_eq!(made, (0..count).filter(|item| item % 3 != 0).map(|item| 2 * item).collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

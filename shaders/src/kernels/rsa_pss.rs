@@ -1,71 +1,45 @@
-//! RSASSA-PSS: the power s^65537 mod n on the device (`wgsl/rsa_pss.wgsl`), one lane a signature, and the check of the
-//! padding (RFC 8017, section 9.1.2) on the host.
+//! RSASSA-PSS: the power s^65537 mod n on the device and the check of the padding (RFC 8017, section 9.1.2) on the host.
+//!
+//! There are two kernels for the power ([`Mapping`]). Which is faster depends on the adapter and on how many signatures
+//! there are: one lane a signature does the least work, several lanes fill an adapter with fewer signatures.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use num_bigint::BigUint;
 use sha2::{Digest, Sha256};
 
-use super::fill;
+use super::{in_runs, rsa_rows, rsa_tiles};
 use crate::buffers::{Buffers, dispatch};
 use crate::device::{Device, Lost, OpenError};
 use crate::limbs::Form;
+use crate::limbs::rows::Rows;
 use crate::limbs::tape::{LANES, Scratch, Tape};
 use crate::limbs::tile::Tiles;
 use crate::signature::RsaPss;
 
-/// The kernel as WGSL.
-pub fn wgsl(tiles: Tiles) -> String {
-    let Tiles { form, limbs, count } = tiles;
-    let rows = |f: &dyn Fn(usize) -> String| (0..limbs).fold(String::new(), |text, i| text + &f(i) + "\n");
-    let work = |at: &str| {
-        let at = at.to_owned();
-        move |word: usize| format!("work[{at} + {word}u * lanes]")
-    };
-    let keys = |at: &str| {
-        let at = at.to_owned();
-        move |word: usize| format!("keys[{at} + {word}u]")
-    };
-    let (sum, zero) = if form.wide { ("u64", "0lu") } else { ("u32", "0u") };
-    let mut clear = String::new();
-    let mut shift = String::new();
-    for i in 0..2 * limbs {
-        let _ = writeln!(clear, "var t{i}: {sum} = {zero};");
-        let from = if i < limbs { format!("t{}", i + limbs) } else { zero.into() };
-        let _ = writeln!(shift, "t{i} = {from};");
+/// How the power is shared among lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// One lane a signature (`wgsl/rsa_tiles.wgsl`).
+    Lane,
+    /// A lane for each tile of a signature (`wgsl/rsa_rows.wgsl`).
+    Lanes,
+}
+
+impl Mapping {
+    /// Both.
+    pub const ALL: [Mapping; 2] = [Mapping::Lane, Mapping::Lanes];
+
+    fn tiles(self, form: Form, modulus_bytes: usize) -> Tiles {
+        let bits = 8 * modulus_bytes as u64;
+        match self {
+            Mapping::Lane => Tiles::new(form, bits),
+            Mapping::Lanes => Rows::new(form, bits).tiles,
+        }
     }
-    let outside = rows(&|i| format!("var q{i}: u32;"));
-    let block = |text: String| format!("{{\n{text}}}\n");
-    let accumulate = block(tiles.accumulate().wgsl(true));
-    let load_u = rows(&|i| format!("let u{i} = u32(t{i});"));
-    let load_inverse = form.load_wgsl("a", limbs, keys("inverse_at"));
-    let digit = outside + &block(load_u + &load_inverse + &tiles.digit().wgsl(false));
-    let rename = rows(&|i| format!("let a{i} = q{i};"));
-    fill(
-        include_str!("../../wgsl/rsa_pss.wgsl"),
-        &[
-            ("words", form.words(limbs).to_string()),
-            ("tiles", count.to_string()),
-            ("pairs", tiles.pairs_between_carries().to_string()),
-            ("clear", clear),
-            ("carry", block(tiles.carry().wgsl(true))),
-            (
-                "load_a_doubled",
-                form.load_wgsl("c", limbs, work("a_at")) + &rows(&|i| format!("let a{i} = c{i} << doubled;")),
-            ),
-            ("load_a", form.load_wgsl("a", limbs, work("a_at"))),
-            ("load_b", form.load_wgsl("b", limbs, work("b_at"))),
-            ("load_n", form.load_wgsl("b", limbs, keys("n_at"))),
-            ("digit", digit),
-            ("accumulate_digit", block(rename + &accumulate)),
-            ("accumulate", accumulate),
-            ("store_q", form.store_wgsl(limbs, |i| format!("q{i}"), work("q_at"))),
-            ("store_x", form.store_wgsl(limbs, |i| format!("u32(t{i})"), work("x_at"))),
-            ("shift", shift),
-        ],
-    )
 }
 
 /// What the kernel needs of a key.
@@ -96,23 +70,17 @@ struct Prepared {
 /// Keys whose constants are kept. Owners repeat; one key takes 4 KiB.
 const KEYS_KEPT: usize = 4096;
 
-/// The host side of the kernel for moduli of one length.
+/// The host side of a kernel for moduli of one length.
 #[derive(Debug)]
-pub struct Host {
+struct Host {
     tiles: Tiles,
     modulus_bytes: usize,
     keys: HashMap<Box<[u8]>, Option<Arc<Key>>>,
 }
 
 impl Host {
-    /// For moduli of `modulus_bytes` bytes.
-    pub fn new(form: Form, modulus_bytes: usize) -> Host {
-        Host { tiles: Tiles::new(form, 8 * modulus_bytes as u64), modulus_bytes, keys: HashMap::new() }
-    }
-
-    /// The shape of its numbers.
-    pub fn tiles(&self) -> Tiles {
-        self.tiles
+    fn new(tiles: Tiles, modulus_bytes: usize) -> Host {
+        Host { tiles, modulus_bytes, keys: HashMap::new() }
     }
 
     /// The key, unless the modulus is none: it is odd and has exactly 2048 or 4096 bits.
@@ -132,23 +100,36 @@ impl Host {
     }
 
     /// Those whose modulus and signature have the right length and whose signature is below the modulus.
-    fn prepare(&mut self, items: &[RsaPss]) -> Vec<Prepared> {
-        let mut prepared = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            let Some(key) = self.key(&item.modulus) else { continue };
+    fn prepare(&mut self, items: &[RsaPss], threads: NonZeroUsize) -> Vec<Prepared> {
+        let fitting: Vec<(usize, Arc<Key>)> = items
+            .iter()
+            .enumerate()
             // Equal lengths: big-endian numbers compare as bytes.
-            if item.signature.len() != item.modulus.len() || item.signature >= item.modulus {
-                continue;
-            }
-            let little_endian: Vec<u8> = item.signature.iter().rev().copied().collect();
-            prepared.push(Prepared { index, key, limbs: self.tiles.form.cut(&little_endian, self.tiles.total()) });
-        }
-        prepared
+            .filter(|(_, item)| item.signature.len() == item.modulus.len() && item.signature < item.modulus)
+            .filter_map(|(index, item)| Some((index, self.key(&item.modulus)?)))
+            .collect();
+        let tiles = self.tiles;
+        in_runs(&fitting, threads, |run| {
+            let prepare = |(index, key): &(usize, Arc<Key>)| {
+                let little_endian: Vec<u8> = items[*index].signature.iter().rev().copied().collect();
+                let limbs = tiles.form.cut(&little_endian, tiles.total());
+                Prepared { index: *index, key: key.clone(), limbs }
+            };
+            run.iter().map(prepare).collect()
+        })
     }
 
     /// Whether the power, below twice the modulus, is an encoding of the digest.
     fn judge(&self, key: &Key, power: impl IntoIterator<Item = u32>, digest: &[u8; 32]) -> bool {
-        let mut number = BigUint::from_bytes_le(&self.tiles.form.bytes(power, self.modulus_bytes + 1));
+        let form = self.tiles.form;
+        // A kernel may leave a limb that is one too large.
+        let mut carry = 0;
+        let power = power.into_iter().map(|limb| {
+            let sum = limb + carry;
+            carry = sum >> form.bits;
+            sum & form.mask()
+        });
+        let mut number = BigUint::from_bytes_le(&form.bytes(power, self.modulus_bytes + 1));
         if number >= key.modulus {
             number -= &key.modulus;
         }
@@ -186,26 +167,144 @@ fn padding_fits(encoded: &[u8], bits: u64, digest: &[u8; 32]) -> bool {
     Sha256::new().chain_update([0; 8]).chain_update(digest).chain_update(salt).finalize().as_slice() == hash
 }
 
-/// The kernel on a device.
+/// A mapping on a device.
 #[derive(Debug)]
-pub struct RsaKernel {
+struct Side {
+    mapping: Mapping,
     host: Host,
     pipeline: wgpu::ComputePipeline,
     buffers: Buffers,
-    /// Lanes in one dispatch at most.
-    lanes: usize,
+    /// Signatures in one dispatch at most.
+    most: usize,
+}
+
+/// Powers as they come from a device.
+struct Powers {
+    words: Vec<u32>,
+    of: Mapping,
+    tiles: Tiles,
+    signatures: usize,
+}
+
+impl Powers {
+    fn limbs(&self, signature: usize) -> Box<dyn Iterator<Item = u32> + '_> {
+        let total = self.tiles.total();
+        match self.of {
+            Mapping::Lane => {
+                Box::new(self.tiles.form.unpack(total, move |word| self.words[word * self.signatures + signature]))
+            }
+            Mapping::Lanes => Box::new(self.words[signature * total..][..total].iter().copied()),
+        }
+    }
+}
+
+impl Side {
+    fn new(device: &Device, mapping: Mapping, form: Form, modulus_bytes: usize) -> Result<Side, OpenError> {
+        let tiles = mapping.tiles(form, modulus_bytes);
+        let (pipeline, words) = match mapping {
+            Mapping::Lane => (device.compile("rsa_tiles", &rsa_tiles::wgsl(tiles))?, 3 * form.words(tiles.total())),
+            Mapping::Lanes => (device.compile("rsa_rows", &rsa_rows::wgsl(Rows { tiles }))?, 2 * tiles.total()),
+        };
+        let most = device.found.lanes(4 * words);
+        Ok(Side { mapping, host: Host::new(tiles, modulus_bytes), pipeline, buffers: Buffers::default(), most })
+    }
+
+    fn verify(&mut self, device: &Device, items: &[RsaPss], threads: NonZeroUsize) -> Result<Vec<bool>, Lost> {
+        let prepared = self.host.prepare(items, threads);
+        let mut valid = vec![false; items.len()];
+        for chunk in prepared.chunks(self.most) {
+            let powers = self.powers(device, chunk)?;
+            let lanes: Vec<_> = chunk.iter().enumerate().collect();
+            let judged = in_runs(&lanes, threads, |run| {
+                let judge = |(at, one): &(usize, &Prepared)| {
+                    self.host.judge(&one.key, powers.limbs(*at), &items[one.index].digest)
+                };
+                run.iter().map(judge).collect()
+            });
+            chunk.iter().zip(judged).for_each(|(one, judged)| valid[one.index] = judged);
+        }
+        Ok(valid)
+    }
+
+    fn powers(&mut self, device: &Device, chunk: &[Prepared]) -> Result<Powers, Lost> {
+        let Tiles { form, count, .. } = self.host.tiles;
+        let (total, signatures) = (self.host.tiles.total(), chunk.len());
+        let (mut keys, mut key_of, mut seen) = (Vec::new(), Vec::with_capacity(signatures), HashMap::new());
+        for one in chunk {
+            let next = seen.len() as u32;
+            key_of.push(*seen.entry(Arc::as_ptr(&one.key)).or_insert_with(|| {
+                match self.mapping {
+                    Mapping::Lane => keys.extend(form.pack(&one.key.limbs)),
+                    Mapping::Lanes => keys.extend(&one.key.limbs),
+                }
+                next
+            }));
+        }
+        // Where the signatures lie among a kernel's numbers, and where the powers.
+        let (numbers, from, to, words, together) = match self.mapping {
+            Mapping::Lane => {
+                let size = form.words(total);
+                let mut words = vec![0; size * signatures];
+                for (lane, one) in chunk.iter().enumerate() {
+                    let own = form.pack(&one.limbs);
+                    own.iter().enumerate().for_each(|(at, word)| words[at * signatures + lane] = *word);
+                }
+                (3, 2, 0, words, WORKGROUP)
+            }
+            Mapping::Lanes => (2, 0, 1, chunk.iter().flat_map(|one| &one.limbs).copied().collect(), WORKGROUP / count),
+        };
+        let params = self.buffers.uniform(device, "params", [signatures as u32, 0, 0, 0]);
+        let keys = self.buffers.upload(device, "keys", &keys);
+        let key_of = self.buffers.upload(device, "key_of", &key_of);
+        let work = self.buffers.storage(device, "work", numbers * words.len());
+        device.queue.write_buffer(&work, 4 * (from * words.len()) as u64, bytemuck::cast_slice(&words));
+        let words = dispatch(
+            device,
+            &mut self.buffers,
+            &self.pipeline,
+            &[&params, &keys, &key_of, &work],
+            (signatures, together),
+            &[(&work, to * words.len(), words.len())],
+        )?;
+        Ok(Powers { words, of: self.mapping, tiles: self.host.tiles, signatures })
+    }
+}
+
+/// Lanes of a workgroup, as the kernels say.
+const WORKGROUP: usize = 64;
+
+/// The kernels for moduli of one length on a device.
+#[derive(Debug)]
+pub struct RsaKernel {
+    lane: Side,
+    lanes: Side,
+    /// Batches of so many signatures and fewer go to several lanes a signature.
+    lanes_up_to: usize,
+    threads: NonZeroUsize,
 }
 
 impl RsaKernel {
-    /// Compiles the kernel for moduli of `modulus_bytes` bytes.
+    /// Compiles the kernels for moduli of `modulus_bytes` bytes. The host's side of the work takes up to `threads` threads.
     ///
     /// # Errors
-    /// [`OpenError::Kernel`] if the driver refuses it.
-    pub fn new(device: &Device, form: Form, modulus_bytes: usize) -> Result<RsaKernel, OpenError> {
-        let host = Host::new(form, modulus_bytes);
-        let pipeline = device.compile("rsa_pss", &wgsl(host.tiles))?;
-        let lanes = device.found.lanes(4 * 3 * form.words(host.tiles.total()));
-        Ok(RsaKernel { host, pipeline, buffers: Buffers::default(), lanes })
+    /// [`OpenError::Kernel`] if the driver refuses one.
+    pub fn new(
+        device: &Device,
+        form: Form,
+        modulus_bytes: usize,
+        threads: NonZeroUsize,
+    ) -> Result<RsaKernel, OpenError> {
+        Ok(RsaKernel {
+            lane: Side::new(device, Mapping::Lane, form, modulus_bytes)?,
+            lanes: Side::new(device, Mapping::Lanes, form, modulus_bytes)?,
+            lanes_up_to: 0,
+            threads,
+        })
+    }
+
+    /// From now on batches of so many signatures and fewer go to several lanes a signature; at first none do.
+    pub fn use_lanes_up_to(&mut self, signatures: usize) {
+        self.lanes_up_to = signatures;
     }
 
     /// Whether each signature is valid.
@@ -213,71 +312,83 @@ impl RsaKernel {
     /// # Errors
     /// [`Lost`] if the device went away before all were verified.
     pub fn verify(&mut self, device: &Device, items: &[RsaPss]) -> Result<Vec<bool>, Lost> {
-        let prepared = self.host.prepare(items);
-        let mut valid = vec![false; items.len()];
-        let (form, total) = (self.host.tiles.form, self.host.tiles.total());
-        let size = form.words(total);
-        for chunk in prepared.chunks(self.lanes) {
-            let lanes = chunk.len();
-            let (mut keys, mut key_of, mut seen) = (Vec::new(), Vec::with_capacity(lanes), HashMap::new());
-            for one in chunk {
-                let next = seen.len() as u32;
-                key_of.push(*seen.entry(Arc::as_ptr(&one.key)).or_insert_with(|| {
-                    keys.extend(self.host.tiles.form.pack(&one.key.limbs));
-                    next
-                }));
-            }
-            let mut signatures = vec![0; size * lanes];
-            for (lane, one) in chunk.iter().enumerate() {
-                let words = form.pack(&one.limbs);
-                words.iter().enumerate().for_each(|(at, word)| signatures[at * lanes + lane] = *word);
-            }
-            let params = self.buffers.uniform(device, "params", [lanes as u32, 0, 0, 0]);
-            let keys = self.buffers.upload(device, "keys", &keys);
-            let key_of = self.buffers.upload(device, "key_of", &key_of);
-            let work = self.buffers.storage(device, "work", 3 * size * lanes);
-            device.queue.write_buffer(&work, 4 * (2 * size * lanes) as u64, bytemuck::cast_slice(&signatures));
-            let bindings = [&params, &keys, &key_of, &work];
-            let powers = dispatch(
-                device,
-                &mut self.buffers,
-                &self.pipeline,
-                &bindings,
-                (lanes, 64),
-                &[(&work, 0, size * lanes)],
-            )?;
-            for (lane, one) in chunk.iter().enumerate() {
-                let power = form.unpack(total, |word| powers[word * lanes + lane]);
-                valid[one.index] = self.host.judge(&one.key, power, &items[one.index].digest);
-            }
-        }
-        Ok(valid)
+        let mapping = if items.len() <= self.lanes_up_to { Mapping::Lanes } else { Mapping::Lane };
+        self.verify_by(mapping, device, items)
+    }
+
+    /// As [`RsaKernel::verify`], by the kernel of a mapping.
+    ///
+    /// # Errors
+    /// [`Lost`] if the device went away before all were verified.
+    pub fn verify_by(&mut self, mapping: Mapping, device: &Device, items: &[RsaPss]) -> Result<Vec<bool>, Lost> {
+        let side = match mapping {
+            Mapping::Lane => &mut self.lane,
+            Mapping::Lanes => &mut self.lanes,
+        };
+        side.verify(device, items, self.threads)
     }
 }
 
-/// The kernel's twin.
+/// Of each lane of a block, limb by limb: the modulus, R^2 mod n, -1/n modulo a tile, and the signature.
+pub(super) struct Numbers {
+    pub n: Vec<[u64; LANES]>,
+    pub r_squared: Vec<[u64; LANES]>,
+    pub inverse: Vec<[u64; LANES]>,
+    pub s: Vec<[u64; LANES]>,
+}
+
+impl Numbers {
+    fn of(tiles: Tiles, chunk: &[Prepared]) -> Numbers {
+        let gather = |word: &dyn Fn(&Prepared) -> u32| {
+            let mut block = [0; LANES];
+            chunk.iter().zip(&mut block).for_each(|(one, block)| *block = word(one).into());
+            block
+        };
+        let of_key = |limbs: Range<usize>| limbs.map(|limb| gather(&|one| one.key.limbs[limb])).collect();
+        let total = tiles.total();
+        Numbers {
+            n: of_key(0..total),
+            r_squared: of_key(total..2 * total),
+            inverse: of_key(2 * total..2 * total + tiles.limbs),
+            s: (0..total).map(|limb| gather(&|one| one.limbs[limb])).collect(),
+        }
+    }
+}
+
+/// The kernels' twin.
 #[derive(Debug)]
 pub struct RsaTwin {
     host: Host,
-    accumulate: Tape,
-    carry: Tape,
-    digit: Tape,
+    power: Power,
+}
+
+#[derive(Debug)]
+enum Power {
+    Tiles(rsa_tiles::Twin),
+    Rows(rsa_rows::Twin),
 }
 
 impl RsaTwin {
     /// For moduli of `modulus_bytes` bytes.
-    pub fn new(form: Form, modulus_bytes: usize) -> RsaTwin {
-        let host = Host::new(form, modulus_bytes);
-        let tiles = host.tiles;
-        RsaTwin { host, accumulate: tiles.accumulate(), carry: tiles.carry(), digit: tiles.digit() }
+    pub fn new(mapping: Mapping, form: Form, modulus_bytes: usize) -> RsaTwin {
+        let tiles = mapping.tiles(form, modulus_bytes);
+        let power = match mapping {
+            Mapping::Lane => Power::Tiles(rsa_tiles::Twin::new(tiles)),
+            Mapping::Lanes => Power::Rows(rsa_rows::Twin::new(Rows { tiles })),
+        };
+        RsaTwin { host: Host::new(tiles, modulus_bytes), power }
     }
 
     /// Whether each signature is valid.
     pub fn verify(&mut self, items: &[RsaPss]) -> Vec<bool> {
-        let prepared = self.host.prepare(items);
+        let prepared = self.host.prepare(items, NonZeroUsize::MIN);
         let mut valid = vec![false; items.len()];
         for chunk in prepared.chunks(LANES) {
-            let power = self.power(chunk);
+            let numbers = Numbers::of(self.host.tiles, chunk);
+            let power = match &self.power {
+                Power::Tiles(twin) => twin.power(&numbers),
+                Power::Rows(twin) => twin.power(&numbers),
+            };
             for (lane, one) in chunk.iter().enumerate() {
                 let power = power.iter().map(|limb| limb[lane] as u32);
                 valid[one.index] = self.host.judge(&one.key, power, &items[one.index].digest);
@@ -285,70 +396,10 @@ impl RsaTwin {
         }
         valid
     }
-
-    /// s^65537 mod n, below 2 n, limb by limb, for up to [`LANES`] signatures.
-    fn power(&self, chunk: &[Prepared]) -> Vec<[u64; LANES]> {
-        let Tiles { limbs, count, .. } = self.host.tiles;
-        let total = self.host.tiles.total();
-        let gather = |word: &dyn Fn(&Prepared) -> u32| {
-            let mut block = [0; LANES];
-            chunk.iter().zip(&mut block).for_each(|(one, block)| *block = word(one).into());
-            block
-        };
-        let key = |at: usize| gather(&|one| one.key.limbs[at]);
-        let n: Vec<_> = (0..total).map(key).collect();
-        let mut x: Vec<_> = (total..2 * total).map(key).collect();
-        let inverse: Vec<_> = (2 * total..2 * total + limbs).map(key).collect();
-        let s: Vec<_> = (0..total).map(|limb| gather(&|one| one.limbs[limb])).collect();
-        let mut q = vec![[0; LANES]; total];
-        let pairs = self.host.tiles.pairs_between_carries();
-        let mut scratch = Scratch::default();
-        for step in 0..18 {
-            let square = step != 0 && step != 17;
-            let mut t = vec![[0u64; LANES]; 2 * limbs];
-            for column in 0..2 * count {
-                let mut held = 0;
-                let tile = |number: &[[u64; LANES]], index: usize| number[index * limbs..][..limbs].to_vec();
-                let mut add = |t: &mut Vec<[u64; LANES]>, a: Vec<[u64; LANES]>, b: Vec<[u64; LANES]>, weight: u32| {
-                    if held + 2 > pairs {
-                        run(&self.carry, t, &[], &mut scratch);
-                        held = 0;
-                    }
-                    held += weight;
-                    run(&self.accumulate, t, &[a, b].concat(), &mut scratch);
-                };
-                let first = (column + 1).saturating_sub(count);
-                let end = if square { column / 2 + 1 } else { column.min(count - 1) + 1 };
-                for i in first..end {
-                    let doubled = u32::from(square && 2 * i != column);
-                    let mut a = tile(&x, i);
-                    a.iter_mut().flatten().for_each(|limb| *limb <<= doubled);
-                    let b = tile(if square { &x } else { &s }, column - i);
-                    add(&mut t, a, b, 1 + doubled);
-                }
-                for i in first..column.min(count) {
-                    add(&mut t, tile(&q, i), tile(&n, column - i), 1);
-                }
-                run(&self.carry, &mut t, &[], &mut scratch);
-                if column < count {
-                    let operands = [tile(&t, 0), inverse.clone()].concat();
-                    let digit: Vec<_> = self.digit.run(&operands, &mut scratch).copied().collect();
-                    run(&self.accumulate, &mut t, &[&digit[..], &n[..limbs]].concat(), &mut scratch);
-                    run(&self.carry, &mut t, &[], &mut scratch);
-                    q[column * limbs..][..limbs].copy_from_slice(&digit);
-                } else {
-                    x[(column - count) * limbs..][..limbs].copy_from_slice(&t[..limbs]);
-                }
-                t.copy_within(limbs.., 0);
-                t[limbs..].fill([0; LANES]);
-            }
-        }
-        x
-    }
 }
 
 /// Runs a tape whose outputs are its first inputs.
-fn run(tape: &Tape, t: &mut [[u64; LANES]], operands: &[[u64; LANES]], scratch: &mut Scratch) {
+pub(super) fn run(tape: &Tape, t: &mut [[u64; LANES]], operands: &[[u64; LANES]], scratch: &mut Scratch) {
     let inputs = [&*t, operands].concat();
     for (t, out) in t.iter_mut().zip(tape.run(&inputs, scratch)) {
         *t = *out;
@@ -367,6 +418,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::test_numbers::{Random, agrees, cases, device, forms};
+
+    const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
     fn key_pair(bytes: usize) -> &'static KeyPair {
         static KEYS: [OnceLock<KeyPair>; 2] = [const { OnceLock::new() }; 2];
@@ -443,26 +496,31 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_twin_agrees_with_wycheproof_and_with_aws_lc_in_every_form() {
+    fn the_twin_agrees_with_wycheproof_and_with_aws_lc_in_every_form_and_mapping() {
         for bytes in [256, 512] {
             let items = [wycheproof(bytes), mutated(bytes, cases(64))].concat();
-            for form in Form::ALL {
-                agrees(&format!("twin {bytes} {form:?}"), &items, |items| RsaTwin::new(form, bytes).verify(items));
+            for (form, mapping) in Form::ALL.into_iter().flat_map(|form| Mapping::ALL.map(|mapping| (form, mapping))) {
+                let name = format!("twin {bytes} {form:?} {mapping:?}");
+                agrees(&name, &items, |items| RsaTwin::new(mapping, form, bytes).verify(items));
             }
         }
     }
 
     #[test]
-    fn the_kernel_agrees_with_wycheproof_and_with_aws_lc_in_every_form() {
+    fn the_kernel_agrees_with_wycheproof_and_with_aws_lc_in_every_form_and_mapping() {
         let Some(device) = device() else { return };
         for bytes in [256, 512] {
             let items = [wycheproof(bytes), mutated(bytes, cases(200))].concat();
             for form in forms(&device) {
                 let begun = Instant::now();
-                let mut kernel = RsaKernel::new(&device, form, bytes).unwrap();
+                let mut kernel = RsaKernel::new(&device, form, bytes, TWO).unwrap();
                 println!("compiled in {:?}", begun.elapsed());
-                assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
-                agrees(&format!("kernel {bytes} {form:?}"), &items, |items| kernel.verify(&device, items).unwrap());
+                for mapping in Mapping::ALL {
+                    assert_eq!(kernel.verify_by(mapping, &device, &[]), Ok(vec![]));
+                    agrees(&format!("kernel {bytes} {form:?} {mapping:?}"), &items, |items| {
+                        kernel.verify_by(mapping, &device, items).unwrap()
+                    });
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! of fixed width with formulas that have no exceptions, and compares or, to recover, gives the point back for the host
 //! to hash. Both halves of the range of s are valid, as SEC 1 has it.
 
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use k256::Scalar;
@@ -15,6 +16,7 @@ use num_bigint::BigUint;
 use sha3::{Digest, Keccak256};
 
 use super::curve::{Answer, CurveKernel, CurveTwin, Lane};
+use super::in_runs;
 use super::program::{Bits, Builder, Element, Flag, Group, Program};
 use crate::device::{Device, Lost, OpenError};
 use crate::limbs::Form;
@@ -450,7 +452,7 @@ fn prepare(index: usize, item: &Secp256k1) -> Option<Prepared> {
 }
 
 /// Divides, with one inversion for all (Montgomery's trick).
-fn lanes(prepared: Vec<Prepared>) -> (Vec<usize>, Vec<Lane>) {
+fn lanes(prepared: Vec<Prepared>) -> Vec<(usize, Lane)> {
     let mut products = Vec::with_capacity(prepared.len());
     let mut product = Scalar::ONE;
     for one in &prepared {
@@ -460,7 +462,6 @@ fn lanes(prepared: Vec<Prepared>) -> (Vec<usize>, Vec<Lane>) {
     // No divisor is zero.
     let mut inverse = product.invert().unwrap_or(Scalar::ZERO);
     let mut lanes = Vec::with_capacity(prepared.len());
-    let mut places = Vec::with_capacity(prepared.len());
     for (one, before) in prepared.into_iter().zip(products).rev() {
         let quotient = inverse * before;
         inverse *= one.divisor;
@@ -468,10 +469,9 @@ fn lanes(prepared: Vec<Prepared>) -> (Vec<usize>, Vec<Lane>) {
         let [(low, low_is_negative), (high, high_is_negative)] = Halving::get().halves(u2);
         let flags = one.parity | u32::from(low_is_negative) << 1 | u32::from(high_is_negative) << 2;
         let words = [&words_of(u1)[..], &words_of(low)[..4], &words_of(high)[..4], &[flags]].concat();
-        lanes.push(Lane { words, inputs: one.inputs });
-        places.push(one.index);
+        lanes.push((one.index, Lane { words, inputs: one.inputs }));
     }
-    (places, lanes)
+    lanes
 }
 
 fn address_of(outputs: &[[u8; 32]]) -> [u8; 20] {
@@ -496,17 +496,20 @@ impl Programs {
     fn run<E>(
         &self,
         items: &[Secp256k1],
+        threads: NonZeroUsize,
         mut run: impl FnMut(&Program, &[Lane]) -> Result<Vec<Answer>, E>,
     ) -> Result<Vec<bool>, E> {
-        let prepared = items.iter().enumerate().filter_map(|(index, item)| prepare(index, item));
-        let (by_key, by_address): (Vec<_>, Vec<_>) =
-            prepared.partition(|one| matches!(items[one.index].signer, Signer::Key(_)));
+        let (by_key, by_address): (Vec<usize>, Vec<usize>) =
+            (0..items.len()).partition(|index| matches!(items[*index].signer, Signer::Key(_)));
         let mut valid = vec![false; items.len()];
-        for (program, prepared) in [(&self.verify, by_key), (&self.recover, by_address)] {
+        for (program, indices) in [(&self.verify, by_key), (&self.recover, by_address)] {
+            let prepared = in_runs(&indices, threads, |run| {
+                lanes(run.iter().filter_map(|index| prepare(*index, &items[*index])).collect())
+            });
             if prepared.is_empty() {
                 continue;
             }
-            let (places, lanes) = lanes(prepared);
+            let (places, lanes): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
             for (index, answer) in places.into_iter().zip(run(program, &lanes)?) {
                 valid[index] = answer.holds
                     && match &items[index].signer {
@@ -522,18 +525,19 @@ impl Programs {
 /// The kernel on a device.
 #[derive(Debug)]
 pub struct Secp256k1Kernel {
+    threads: NonZeroUsize,
     programs: Programs,
     kernel: CurveKernel,
 }
 
 impl Secp256k1Kernel {
-    /// Compiles the kernel.
+    /// Compiles the kernel. The host's side of the work takes up to `threads` threads.
     ///
     /// # Errors
     /// [`OpenError::Kernel`] if the driver refuses it.
-    pub fn new(device: &Device, form: Form) -> Result<Secp256k1Kernel, OpenError> {
+    pub fn new(device: &Device, form: Form, threads: NonZeroUsize) -> Result<Secp256k1Kernel, OpenError> {
         let kernel = CurveKernel::new(device, Field::secp256k1(form))?;
-        Ok(Secp256k1Kernel { programs: Programs::new(), kernel })
+        Ok(Secp256k1Kernel { threads, programs: Programs::new(), kernel })
     }
 
     /// Whether each signature is valid.
@@ -541,7 +545,7 @@ impl Secp256k1Kernel {
     /// # Errors
     /// [`Lost`] if the device went away before all were verified.
     pub fn verify(&mut self, device: &Device, items: &[Secp256k1]) -> Result<Vec<bool>, Lost> {
-        self.programs.run(items, |program, lanes| self.kernel.run(device, program, lanes))
+        self.programs.run(items, self.threads, |program, lanes| self.kernel.run(device, program, lanes))
     }
 }
 
@@ -560,8 +564,9 @@ impl Secp256k1Twin {
 
     /// Whether each signature is valid.
     pub fn verify(&self, items: &[Secp256k1]) -> Vec<bool> {
-        let Ok(valid) =
-            self.programs.run(items, |program, lanes| Ok::<_, std::convert::Infallible>(self.twin.run(program, lanes)));
+        let Ok(valid) = self.programs.run(items, NonZeroUsize::MIN, |program, lanes| {
+            Ok::<_, std::convert::Infallible>(self.twin.run(program, lanes))
+        });
         valid
     }
 }
@@ -734,7 +739,7 @@ mod tests {
     fn the_kernel_agrees_with_wycheproof_and_with_k256() {
         let Some(device) = device() else { return };
         for form in forms(&device) {
-            let mut kernel = Secp256k1Kernel::new(&device, form).unwrap();
+            let mut kernel = Secp256k1Kernel::new(&device, form, NonZeroUsize::MIN).unwrap();
             assert_eq!(kernel.verify(&device, &[]), Ok(vec![]));
             check(&format!("kernel {form:?}"), cases(300), |items| kernel.verify(&device, items).unwrap());
         }

@@ -6,6 +6,7 @@
 //! here is made for any form, and all forms run under the same tests.
 
 pub mod field;
+pub mod rows;
 pub mod tape;
 pub mod tile;
 
@@ -20,6 +21,13 @@ pub struct Form {
     pub wide: bool,
     /// Whether limbs are masked when loaded, which tells the compiler how large they can be.
     pub masked: bool,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sums = if self.wide { 64 } else { 32 };
+        write!(f, "{}-bit limbs, {sums}-bit sums{}", self.bits, if self.masked { ", masked" } else { "" })
+    }
 }
 
 impl Form {

@@ -216,6 +216,15 @@ pub(super) async fn publish_counter(devnet: &Devnet) -> Result<String, client::C
     Client::new(devnet.urls().clone())?.publish(&wallets::user(), &Workload::shipped(Shipped::Counter)).await
 }
 
+/// The counter's module as its owner signs it.
+#[cfg(test)]
+pub(super) fn counter_module() -> lockstep_cu::item::DataItem {
+    use lockstep_cu::item::Draft;
+    let workload = Workload::shipped(Shipped::Counter);
+    let draft = Draft { tags: workload.module_tags(), data: workload.wasm.to_vec(), ..Draft::default() };
+    wallets::user().sign(draft).expect("the tags fit")
+}
+
 /// Tags of a process of that module.
 #[cfg(test)]
 pub(super) fn counter_tags(module: &str, devnet: &Devnet) -> Vec<lockstep_cu::item::Tag> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_cu::item::{DataItem, Draft, Id, Tag};
+use lockstep_cu::item::{DataItem, Draft, Id, SignatureType, Tag};
 use serde_json::Value;
 
 use super::{super::demo, Server};
@@ -23,10 +23,30 @@ struct Network {
 async fn network() -> Network {
     let devnet = testkit::network(None).await;
     let module = demo::publish_counter(&devnet).await.unwrap();
-    let tags = demo::counter_tags(&module, &devnet);
+    let messages = |process: &Id| (0..3).map(|nth| message(process, nth, nth == 1)).collect();
+    scheduled(devnet, &module, messages)
+}
+
+/// A counter on a network whose gateway gives a module with a section more than its owner signed.
+async fn network_with_another_module() -> Network {
+    let devnet = testkit::network(None).await;
+    let signed = demo::counter_module();
+    // A custom section of no content, named x: the module does what it did.
+    let data = [signed.data(), &[0, 2, 1, b'x']].concat();
+    let (signature, owner) = (signed.signature().to_vec(), signed.owner().to_vec());
+    let draft = Draft { tags: signed.tags().to_vec(), data, ..Draft::default() };
+    let module = DataItem::assemble(SignatureType::Arweave, signature, owner, draft).unwrap();
+    assert_eq!(module.id(), signed.id());
+    devnet.scheduler().ledger().insert_item(Arc::new(module));
+    scheduled(devnet, &signed.id_text(), |process| vec![message(process, 0, false)])
+}
+
+/// A process of this module and its messages.
+fn scheduled(devnet: Devnet, module: &str, messages: impl FnOnce(&Id) -> Vec<DataItem>) -> Network {
+    let tags = demo::counter_tags(module, &devnet);
     let process = testkit::user().sign(Draft { tags, data: b"boot".to_vec(), ..Draft::default() }).unwrap();
     devnet.scheduler().post(&process.to_bytes()).unwrap();
-    let messages: Vec<_> = (0..3).map(|nth| message(&process.id(), nth)).collect();
+    let messages = messages(&process.id());
     for message in &messages {
         // As a scheduler would that checks nothing.
         devnet.scheduler().post_verified(Arc::new(message.clone())).unwrap();
@@ -34,12 +54,12 @@ async fn network() -> Network {
     Network { devnet, process, messages }
 }
 
-fn message(target: &Id, nth: u8) -> DataItem {
+fn message(target: &Id, nth: u8, changed: bool) -> DataItem {
     let tags = [("Data-Protocol", "ao"), ("Type", "Message"), ("Action", "Increment")];
     let tags = tags.into_iter().map(|(name, value)| Tag::new(name, value)).collect();
     let draft = Draft { target: Some(*target), anchor: Some(ANCHOR), tags, data: vec![b'a' + 2 * nth] };
     let mut bytes = testkit::user().sign(draft).unwrap().to_bytes();
-    if nth == 1 {
+    if changed {
         *bytes.last_mut().unwrap() ^= 1;
     }
     DataItem::parse(&bytes).unwrap()
@@ -99,6 +119,29 @@ async fn reported_or_not_looked_at_a_message_with_a_flipped_bit_is_evaluated_wit
         let counts: Vec<_> = results.iter().map(|(status, body)| (*status, body["Output"]["data"].clone())).collect();
         assert_eq!(counts, [(200, "1".into()), (200, "2".into()), (200, "3".into())], "{policy}");
         assert_eq!(counted(&metrics, "invalid", "message"), policy == "report", "{metrics}");
+    }
+    network.devnet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_is_not_what_was_signed_is_refused_where_that_is_enforced_and_else_reported() {
+    let network = network_with_another_module().await;
+    for policy in ["off", "report", "enforce"] {
+        let (results, metrics) = results(&network, policy).await;
+        let (status, body) = &results[0];
+        if policy == "enforce" {
+            assert!(*status >= 500, "{status} {body}");
+            assert!(
+                body.to_string().contains("module ") && body.to_string().contains("not signed as it stands"),
+                "{body}"
+            );
+        } else {
+            assert_eq!((*status, &body["Output"]["data"]), (200, &Value::from("1")), "{policy}: {body}");
+        }
+        // Nobody waits for what is only reported.
+        if policy != "report" {
+            assert_eq!(counted(&metrics, "invalid", "module"), policy == "enforce", "{policy}: {metrics}");
+        }
     }
     network.devnet.stop().await;
 }

@@ -251,6 +251,7 @@ impl Net {
         let at = |path: &str| self.url.join(path).unwrap();
         UnitSettings {
             verify: crate::verify::Policy::Report,
+            gpu: crate::verify::GpuSettings::OFF,
             su_url: Some(at("/su")),
             su_router_url: None,
             arweave_url: at("/gw"),

@@ -1,8 +1,8 @@
-// s^65537 mod n for one signature a lane: twin of kernels/rsa_pss.rs.
+// s^65537 mod n for one signature a lane: twin of kernels/rsa_tiles.rs.
 //
 // keys: for each key the modulus n (TOTAL words), R^2 mod n (TOTAL words) and -1/n modulo a tile (WORDS words).
 // work: three numbers a lane, word (number * TOTAL + word) * lanes + lane: the power x, the digits q, the signature s.
-// Names in @ signs are filled in by kernels/rsa_pss.rs.
+// Names in @ signs are filled in by kernels/rsa_tiles.rs.
 
 @group(0) @binding(0) var<uniform> params: vec4<u32>; // lanes
 @group(0) @binding(1) var<storage, read> keys: array<u32>;
