@@ -9,7 +9,7 @@ use std::{
 
 use lockstep_jit::{
     Inspection, ModuleFormat,
-    lanes::{Integers, Kernel},
+    lanes::{Alignment, Form, Integers, Kernel},
 };
 
 /// Bytes of a WebAssembly page.
@@ -86,7 +86,7 @@ fn render(file: &Path, wasm: &[u8], module: &Inspection) -> String {
 fn push_lanes(out: &mut String, wasm: &[u8], formats: &[ModuleFormat]) {
     let Some(format) = formats.first() else { return };
     // What a message reaches is the same in all formats with the same names; the form of integers changes no answer.
-    match Kernel::of_process(wasm, *format, Integers::Pairs) {
+    match Kernel::of_process(wasm, *format, Form { integers: Integers::Pairs, alignment: Alignment::Hinted }) {
         Err(why) => {
             let _ = writeln!(out, "{:<10}no: {why}", "lanes");
         }

@@ -11,7 +11,7 @@ use super::{
     build::Kind,
     ending::{Bail, Ending},
     kernel::Kernel,
-    layout::{Header, PAGE_BYTES, Shape, TILE_LANES},
+    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX},
     lower::Entry,
 };
 
@@ -70,7 +70,7 @@ impl Compiled {
 
     /// Lanes for this module, with room for so much.
     pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
-        let window_pages = window_pages.min(self.pages_max);
+        let window_pages = window_pages.min(self.pages_max).min(WINDOW_PAGES_MAX);
         Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max)
     }
 

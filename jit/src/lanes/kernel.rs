@@ -23,6 +23,24 @@ pub enum Integers {
     Pairs,
 }
 
+/// What is made of the alignments that a module's accesses hint at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alignment {
+    /// They are relied on: an access that is not aligned so hands its message back.
+    Hinted,
+    /// Any access may lie anywhere, which takes twice the accesses to words.
+    Any,
+}
+
+/// How a kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// How 64-bit integers are computed.
+    pub integers: Integers,
+    /// How accesses are aligned.
+    pub alignment: Alignment,
+}
+
 /// Memory accesses that a kernel may have: drivers' compile time goes with the square of their number.
 const ACCESSES_MAX: u32 = 1_500;
 
@@ -60,21 +78,21 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Module`] for what is no valid module, has no such exports, or is too large for a kernel; it says which.
-    pub fn compile(wasm: &[u8], inject: bool, integers: Integers, exports: &[&str]) -> Result<Kernel, Error> {
-        Kernel::of_program(&Program::read(wasm, inject)?, integers, exports)
+    pub fn compile(wasm: &[u8], inject: bool, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
+        Kernel::of_program(&Program::read(wasm, inject)?, form, exports)
     }
 
     /// Compiles what a message to a process reaches: the entry [`TURN`].
     ///
     /// # Errors
     /// As [`Kernel::compile`].
-    pub fn of_process(wasm: &[u8], format: ModuleFormat, integers: Integers) -> Result<Kernel, Error> {
+    pub fn of_process(wasm: &[u8], format: ModuleFormat, form: Form) -> Result<Kernel, Error> {
         let mut program = Program::read(wasm, format.is_metered())?;
         turn::add(&mut program, format)?;
-        Kernel::of_program(&program, integers, &[TURN])
+        Kernel::of_program(&program, form, &[TURN])
     }
 
-    fn of_program(program: &Program<'_>, integers: Integers, exports: &[&str]) -> Result<Kernel, Error> {
+    fn of_program(program: &Program<'_>, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
         let refused = |why: String| Error::Module(format!("lanes cannot take it: {why}"));
         if program.globals.len() > GLOBALS_MAX {
             return Err(refused(format!("{} globals, of at most {GLOBALS_MAX}", program.globals.len())));
@@ -94,8 +112,8 @@ impl Kernel {
             functions.push(function);
         }
         let plan = Plan::new(program, &functions);
-        let mut builder = Builder::new(prelude(integers)?);
-        let lowered = Lowerer::lower(program, &plan, &mut builder, &functions);
+        let mut builder = Builder::new(prelude(form.integers)?);
+        let lowered = Lowerer::lower(program, &plan, form.alignment, &mut builder, &functions);
         if lowered.accesses > ACCESSES_MAX || builder.size() > EXPRESSIONS_MAX {
             return Err(refused(format!(
                 "{} memory accesses and {} expressions, of at most {ACCESSES_MAX} and {EXPRESSIONS_MAX}",

@@ -49,6 +49,9 @@ impl Header {
     }
 }
 
+/// Most pages of a window.
+pub const WINDOW_PAGES_MAX: u32 = 1 << 15;
+
 /// Turns of loops that a lane may make in one dispatch. Mesa's CPU driver ends every loop of a kernel after 65,535 turns of
 /// eight lanes in all; a system's patience with a GPU is a matter of seconds.
 const TURNS: u32 = 7_500;
@@ -93,7 +96,8 @@ impl Shape {
         let register_word = inbox_word + inbox_words;
         let stack_word = register_word + registers;
         let window_word = stack_word + stack_words;
-        // Without memory there is still the word that a faulting access falls back to, and the two behind it.
+        assert!(window_pages <= WINDOW_PAGES_MAX, "a window's bytes are counted in 31 bits");
+        // Behind the window: what an access at its end may touch, and where accesses go that may not be made.
         let window_words = window_pages * (PAGE_BYTES / 4) + 3;
         Shape {
             lane_words: window_word + window_words,

@@ -18,6 +18,6 @@ mod turn;
 
 pub use ending::{Bail, Ending, Trap};
 pub use group::{Call, Compiled, Group, Returned};
-pub use kernel::{Integers, Kernel};
+pub use kernel::{Alignment, Form, Integers, Kernel};
 pub use layout::{Shape, TILE_LANES};
 pub use processes::{Came, Lanes, Processes, Returned as HandedBack};

@@ -7,7 +7,7 @@ use lockstep_shaders::device::{Device, Lost};
 use super::{
     ending::{Bail, Ending, Trap},
     group::{Call, Compiled, Group},
-    kernel::{Integers, Kernel},
+    kernel::{Alignment, Form, Integers, Kernel},
     layout::{PAGE_BYTES, Shape},
     turn::{Inbox, TURN},
 };
@@ -58,9 +58,9 @@ impl Lanes {
     ///
     /// # Errors
     /// [`Error::Module`] if lanes cannot take the module, with the reason; [`Error::Host`] for the driver's refusal.
-    pub fn new(device: &Device, module: &Module, wasm: &[u8]) -> Result<Lanes, Error> {
+    pub fn new(device: &Device, module: &Module, wasm: &[u8], alignment: Alignment) -> Result<Lanes, Error> {
         let integers = if device.found.int64 { Integers::Native } else { Integers::Pairs };
-        let kernel = Kernel::of_process(wasm, module.format(), integers)?;
+        let kernel = Kernel::of_process(wasm, module.format(), Form { integers, alignment })?;
         let begins = module.begins()?;
         let mut globals = kernel.initial_globals.clone();
         for (at, value) in begins.globals {

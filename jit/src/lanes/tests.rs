@@ -1,5 +1,7 @@
 //! Lanes against the native engine: results, traps, gas, memory and globals.
 
+mod spec;
+
 use std::collections::HashMap;
 
 use arbitrary::Unstructured;
@@ -127,7 +129,8 @@ impl Both {
     ) -> Result<Vec<(Ending, Seen)>, crate::Error> {
         let mut names: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
         names.dedup();
-        let kernel = Kernel::compile(&self.wasm, self.is_metered, integers, &names)?;
+        let kernel =
+            Kernel::compile(&self.wasm, self.is_metered, Form { integers, alignment: Alignment::Hinted }, &names)?;
         let program = super::program::Program::read(&self.wasm, self.is_metered).unwrap();
         let compiled = Compiled::new(device, kernel).unwrap();
         let pages = before.memory.len() / 65_536;
@@ -490,7 +493,7 @@ fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
     let engine = Engine::new(EngineSettings::default()).unwrap();
     let module = engine.load(&wasm, format).unwrap();
     let begun = std::time::Instant::now();
-    let lanes = Lanes::new(&device, &module, &wasm).unwrap();
+    let lanes = Lanes::new(&device, &module, &wasm, Alignment::Hinted).unwrap();
     let compiled = begun.elapsed();
     let longest = messages.iter().map(|message| message.len() + environment.len()).max().unwrap();
     let mut processes = lanes.processes(lanes.shape(longest), copies).unwrap();

@@ -19,6 +19,7 @@ use wasmparser::{Operator, ValType};
 use super::{
     build::{Builder, Kind, Value},
     ending::{Bail, Ending, Trap},
+    kernel::Alignment,
     layout::Header,
     plan::{Plan, accesses},
     program::Program,
@@ -127,6 +128,7 @@ pub struct Lowered {
 pub struct Lowerer<'p, 'a> {
     program: &'p Program<'a>,
     plan: &'p Plan,
+    alignment: Alignment,
     out: &'p mut Builder,
     contexts: Vec<Context>,
     /// The state that each function of the machine begins with.
@@ -170,13 +172,20 @@ const LEAVE: u32 = u32::MAX;
 
 impl<'p, 'a> Lowerer<'p, 'a> {
     /// Writes the whole machine into `out`.
-    pub fn lower(program: &'p Program<'a>, plan: &'p Plan, out: &'p mut Builder, entries: &[u32]) -> Lowered {
+    pub fn lower(
+        program: &'p Program<'a>,
+        plan: &'p Plan,
+        alignment: Alignment,
+        out: &'p mut Builder,
+        entries: &[u32],
+    ) -> Lowered {
         let state = out.variable(Kind::Word);
         let escape = out.variable(Kind::Word);
         let return_to = out.variable(Kind::Word);
         let mut lowerer = Lowerer {
             program,
             plan,
+            alignment,
             out,
             contexts: Vec::new(),
             begins: HashMap::new(),

@@ -7,6 +7,7 @@ use super::{Kind, Lowerer, global_name, kind};
 use crate::lanes::{
     build::Value,
     ending::{Bail, Trap},
+    kernel::Alignment,
 };
 
 impl Lowerer<'_, '_> {
@@ -170,7 +171,7 @@ impl Lowerer<'_, '_> {
 
     fn load(&mut self, memarg: &MemArg, bytes: u32) -> Value {
         let place = self.place(memarg, bytes);
-        self.out.call(&accessor("load", memarg, bytes), &[place])
+        self.out.call(&self.accessor("load", memarg, bytes), &[place])
     }
 
     fn load_short(&mut self, memarg: &MemArg, bytes: u32, is_signed: bool, kind: Kind) {
@@ -193,7 +194,7 @@ impl Lowerer<'_, '_> {
             value = self.out.call("wide_low", &[value]);
         }
         let place = self.place(memarg, bytes);
-        self.out.run(&accessor("store", memarg, bytes), &[place, value]);
+        self.out.run(&self.accessor("store", memarg, bytes), &[place, value]);
     }
 
     /// A word whose upper `bits` bits repeat the one below them.
@@ -522,12 +523,13 @@ impl Lowerer<'_, '_> {
         let name = name.split([' ', '{', '(']).next().unwrap_or_default().to_owned();
         self.refuse(Bail::Instruction, name);
     }
-}
 
-/// The function of the prelude for an access.
-fn accessor(way: &str, memarg: &MemArg, bytes: u32) -> String {
-    // Two words are read one by one: 64 bits need no more than the alignment of a word.
-    let natural = bytes.trailing_zeros().min(2) as u8;
-    let suffix = if memarg.align < natural { "_any" } else { "" };
-    format!("{way}{}{suffix}", 8 * bytes)
+    /// The function of the prelude for an access.
+    fn accessor(&self, way: &str, memarg: &MemArg, bytes: u32) -> String {
+        // Two words are read one by one: 64 bits need no more than the alignment of a word.
+        let natural = bytes.trailing_zeros().min(2) as u8;
+        let is_aligned = self.alignment == Alignment::Hinted && memarg.align >= natural;
+        let suffix = if is_aligned || bytes == 1 { "" } else { "_any" };
+        format!("{way}{}{suffix}", 8 * bytes)
+    }
 }

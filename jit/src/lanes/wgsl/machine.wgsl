@@ -3,7 +3,7 @@
 //
 // Words are interleaved: word w of lane l of a tile of LANES lanes is `words[tile + w * LANES + l]`, so that lanes in step
 // touch neighbouring words. A lane's words are its header (`layout.rs`), its call stack and its window: linear memory, and
-// one word more, since an access that is not aligned reads the word behind it.
+// three words more, for an access at its end that is not aligned and for accesses that may not be made.
 
 const LANES = 64u;
 
@@ -152,12 +152,15 @@ fn set_frame_word(frame: u32, at: u32, value: u32) { words[frame + at * LANES] =
 
 // ---- Linear memory -----------------------------------------------------------------------------------------------------------
 
-// The byte that an access of `size` bytes begins at; 0 if it would leave the memory, which ends the lane.
+// Where an access that has ended the lane goes, so that it does no harm: the words behind the window.
+fn aside() -> u32 { return shape.window_pages << 16u; }
+
+// The byte that an access of `size` bytes begins at. Leaving the memory ends the lane.
 fn place(at: u32, offset: u32, size: u32) -> u32 {
     let room = memory_bytes - size;
     let bad = memory_bytes < size || offset > room || at > room - offset;
     if (bad) { end(FAULT_MEMORY); }
-    return select(at + offset, 0u, bad);
+    return select(at + offset, aside(), bad);
 }
 fn place_wide(at: Wide, offset: u32, size: u32) -> u32 {
     return place(select(wide_low(at), 0xffffffffu, wide_high(at) != 0u), offset, size);
@@ -168,7 +171,7 @@ fn mark(byte: u32) { dirty |= 1u << (byte >> shape.granule_shift); }
 fn aligned(byte: u32, mask: u32) -> u32 {
     let bad = (byte & mask) != 0u;
     if (bad) { end(BAIL_ALIGNMENT); }
-    return select(byte, 0u, bad);
+    return select(byte, aside(), bad);
 }
 
 fn load8(byte: u32) -> u32 { return (words[word_index(byte)] >> ((byte & 3u) * 8u)) & 0xffu; }
