@@ -82,7 +82,7 @@ impl Kernel {
         Kernel::of_program(&Program::read(wasm, inject)?, form, exports)
     }
 
-    /// Compiles what a message to a process reaches: the entry [`TURN`].
+    /// Compiles what a message to a process reaches.
     ///
     /// # Errors
     /// As [`Kernel::compile`].

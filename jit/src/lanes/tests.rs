@@ -472,6 +472,120 @@ fn calls_nest_and_come_back() {
     assert_eq!(both.agree(&device, "even", &[vec![100_000], vec![10]]), forms(&device).len());
 }
 
+/// A kernel for these lanes, all with the same memory.
+fn group(device: &Device, wat: &str, exports: &[&str], window_pages: u32, lanes: u32, memory: &[u8]) -> Group {
+    let wasm = wat::parse_str(wat).unwrap();
+    let form = Form { integers: forms(device)[0], alignment: Alignment::Any };
+    let kernel = Kernel::compile(&wasm, false, form, exports).unwrap();
+    let compiled = Compiled::new(device, kernel).unwrap();
+    Group::new(&compiled, compiled.shape(0, 256, window_pages), lanes, memory).unwrap()
+}
+
+fn soon() -> std::time::Instant {
+    std::time::Instant::now() + std::time::Duration::from_secs(20)
+}
+
+#[test]
+fn no_lane_reaches_another_s_memory() {
+    let Some(device) = device() else { return };
+    let stores = "i32.store8 i32.store16 i32.store i64.store8 i64.store16 i64.store32 i64.store f32.store f64.store";
+    let mut functions = String::new();
+    let mut names = Vec::new();
+    for store in stores.split(' ') {
+        for offset in [1u32, 0x7fff_ffff, 0xffff_ffff] {
+            let name = format!("{store} {offset}");
+            let value = format!("({}.const 85)", &store[..3]);
+            functions +=
+                &format!("(func (export \"{name}\") (param i32) ({store} offset={offset} (local.get 0) {value}))");
+            names.push(name);
+        }
+    }
+    for (name, rest) in
+        [("memory.fill", "(i32.const 85) (i32.const 9)"), ("memory.copy", "(i32.const 0) (i32.const 900)")]
+    {
+        functions += &format!("(func (export \"{name}\") (param i32) ({name} (local.get 0) {rest}))");
+        names.push(name.into());
+    }
+    let exports: Vec<&str> = names.iter().map(String::as_str).collect();
+    let canary: Vec<u8> = (0..65_536u32).map(|at| (at % 251) as u8 ^ 0xa5).collect();
+    let lanes = 130;
+    let wat = format!("(module (memory 1 1) {functions})");
+    let group = group(&device, &wat, &exports, 1, lanes, &canary);
+    let hostile = [
+        0u32,
+        1,
+        3,
+        65_527,
+        65_533,
+        65_535,
+        65_536,
+        65_540,
+        1 << 18,
+        0x3fff_ffff,
+        0x7fff_ffff,
+        1 << 31,
+        u32::MAX - 8,
+        u32::MAX,
+    ];
+    // Lanes whose number is a multiple of 3 do their worst; the others are not called, or are called and do nothing wrong.
+    for (round, name) in exports.iter().enumerate() {
+        let arguments: Vec<[u64; 1]> =
+            (0..lanes).map(|lane| [u64::from(hostile[(lane as usize + round) % hostile.len()])]).collect();
+        let calls: Vec<_> = (0..lanes)
+            .step_by(3)
+            .map(|lane| Call {
+                lane,
+                entry: name,
+                arguments: &arguments[lane as usize],
+                globals: &[],
+                pages: 1,
+                inbox: &[],
+            })
+            .collect();
+        for (call, returned) in calls.iter().zip(group.run(&calls, soon()).unwrap()) {
+            assert!(
+                !matches!(returned.ending, Ending::Bail(_)),
+                "{name} at {:x?}: {}",
+                call.arguments,
+                returned.ending
+            );
+        }
+    }
+    let quiet: Vec<_> = (0..lanes).filter(|lane| lane % 3 != 0).map(|lane| (lane, 0, 65_536)).collect();
+    for ((lane, ..), memory) in quiet.iter().zip(group.read_memory(&quiet).unwrap()) {
+        assert!(memory == canary, "lane {lane} was written to");
+    }
+}
+
+#[test]
+fn whatever_lanes_cannot_do_is_handed_back_with_its_reason() {
+    let Some(device) = device() else { return };
+    let cases = [
+        (Bail::Budget, "(module (func (export \"f\") (loop $l (br $l))))"),
+        (Bail::Window, "(module (memory 1 9) (func (export \"f\") (drop (memory.grow (i32.const 4)))))"),
+        (Bail::Stack, "(module (func $f (export \"f\") (call $f)))"),
+        (Bail::Host, "(module (import \"a\" \"b\" (func $b)) (func (export \"f\") (call $b)))"),
+        (
+            Bail::Instruction,
+            "(module (memory 1) (data \"x\") (func (export \"f\") (memory.init 0 (i32.const 0) (i32.const 0) (i32.const 0))))",
+        ),
+        (
+            Bail::Table,
+            "(module (table 1 funcref) (func $f (export \"f\") (table.set (i32.const 0) (ref.null func)) (call_indirect (i32.const 0))))",
+        ),
+    ];
+    for (bail, wat) in cases {
+        let group = group(&device, wat, &["f"], 2, 1, &[]);
+        group.set_budget(10_000);
+        let call = Call { lane: 0, entry: "f", arguments: &[], globals: &[], pages: 0, inbox: &[] };
+        let returned = group.run(&[call], soon()).unwrap();
+        // A table that changes is met before the call through it.
+        let seen = returned[0].ending;
+        let is_it = seen == Ending::Bail(bail) || bail == Bail::Table && seen == Ending::Bail(Bail::Instruction);
+        assert!(is_it, "{bail:?}: {seen}");
+    }
+}
+
 /// The vector file of a shipped process: its module, the environment, and the messages.
 fn shipped(name: &str) -> (Vec<u8>, String, Vec<String>) {
     let folder = format!("{}/../tests/processes", env!("CARGO_MANIFEST_DIR"));
