@@ -19,7 +19,7 @@ use super::{bits, device};
 use crate::lanes::{Alignment, Call, Compiled, Ending, Form, Group, Integers, Kernel, program::Program};
 
 /// Suites of what lanes are for, by what they are about. Without vectors, references, tables that change, several modules in
-/// one, and text formats.
+/// one, and text formats; and without `left-to-right`, which passes, but is a kernel that lavapipe compiles for half a minute.
 const GROUPS: &[(&str, &[&str])] = &[
     ("integers", &["i32", "i64", "int_exprs", "int_literals"]),
     (
@@ -69,7 +69,6 @@ const GROUPS: &[(&str, &[&str])] = &[
             "globals",
             "if",
             "labels",
-            "left-to-right",
             "local_get",
             "local_set",
             "local_tee",
