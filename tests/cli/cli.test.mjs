@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import { aosModule, tests } from '../lib/paths.mjs'
-import { run } from '../lib/unit.mjs'
+import { run, temporary } from '../lib/unit.mjs'
 
 const table = [/messages, end to end +[\d.,]+\/s/, /latency, half of them +[\d.,]+ [mu]?s/, /latency, 99 of 100 +[\d.,]+ [mu]?s/, /gas +/, /memory per process +[\d.,]+ KiB/, /compile time +[\d.,]+ [mu]?s/]
 
@@ -37,8 +37,9 @@ test('inspect shows what a module is, and why it would be refused', async () => 
   assert.match(none.err, /tests\/run.*not a WebAssembly module/)
 })
 
-test('a bad setting ends with 2 and says which, from where, and what was expected', async () => {
-  const serve = (args, env) => run(['serve', ...args], { env, seconds: 20 })
+test('a bad setting ends with 2 and says which, from where, and what was expected', async (t) => {
+  const data = temporary(t)
+  const serve = (args, env) => run(['serve', '--data', data, ...args], { env, seconds: 20 })
   for (const done of [await serve(['--process-memory-cache-max-size', 'banana']), await serve([], { PROCESS_MEMORY_CACHE_MAX_SIZE: 'banana' })]) {
     assert.equal(done.code, 2, done.err)
     assert.match(done.err, /process_memory_cache_max_size.*expected bytes.*banana/)
@@ -92,9 +93,10 @@ test('gpu shows the adapters, measures one, and its kernels agree with the proce
   assert.match(done.out, /the GPU agrees with the processor\n$/)
 })
 
-test('a GPU that is required and not there is named at the start; by default its absence is no fault', async () => {
+test('a GPU that is required and not there is named at the start; by default its absence is no fault', async (t) => {
   const without = { VK_DRIVER_FILES: '/nowhere', VK_ICD_FILENAMES: '/nowhere' }
-  const serve = (args) => run(['serve', '--listen', '127.0.0.1:0', ...args], { env: without, seconds: 20 })
+  const data = temporary(t)
+  const serve = (args) => run(['serve', '--listen', '127.0.0.1:0', '--data', data, ...args], { env: without, seconds: 20 })
   for (const [gpu, what] of [['required', '"required"'], ['Radeon 9', 'the name "Radeon 9"']]) {
     const done = await serve(['--gpu', gpu])
     assert.equal(done.code, 1, done.err)

@@ -87,23 +87,22 @@ pub enum VerifyError {
 }
 
 impl Checks {
-    /// Of the item with this head and this deep hash of its data.
+    /// Of the item with this head, of which the owner signed these bytes ([`Head::signed_bytes`]).
     ///
     /// # Errors
     /// [`Flaw`]: it is invalid whatever the arithmetic says.
-    pub fn of(head: &Head, data: &[u8; DEEP_HASH_BYTES]) -> Result<Self, Flaw> {
-        let signed = head.signed_bytes(data);
+    pub fn of(head: &Head, signed: &[u8; DEEP_HASH_BYTES]) -> Result<Self, Flaw> {
         let (owner, signature) = (&head.owner[..], &head.signature[..]);
         Ok(match head.signature_type {
-            SignatureType::Arweave => Self::rsa(owner, &signed, signature),
-            SignatureType::Ed25519 => Self::ed25519(owner, signature, &signed),
-            SignatureType::Solana => Self::ed25519(owner, signature, hex(&signed).as_bytes()),
+            SignatureType::Arweave => Self::rsa(owner, signed, signature),
+            SignatureType::Ed25519 => Self::ed25519(owner, signature, signed),
+            SignatureType::Solana => Self::ed25519(owner, signature, hex(signed).as_bytes()),
             SignatureType::InjectedAptos => {
-                Self::ed25519(owner, signature, format!("APTOS\nmessage: {}\nnonce: bundlr", hex(&signed)).as_bytes())
+                Self::ed25519(owner, signature, format!("APTOS\nmessage: {}\nnonce: bundlr", hex(signed)).as_bytes())
             }
-            SignatureType::MultiAptos => Self::Ed25519(multi(owner, signature, &signed)?),
-            SignatureType::Ethereum => Self::Secp256k1(ethereum(owner, signature, &signed)?),
-            SignatureType::TypedEthereum => Self::Secp256k1(typed_ethereum(owner, signature, &signed)?),
+            SignatureType::MultiAptos => Self::Ed25519(multi(owner, signature, signed)?),
+            SignatureType::Ethereum => Self::Secp256k1(ethereum(owner, signature, signed)?),
+            SignatureType::TypedEthereum => Self::Secp256k1(typed_ethereum(owner, signature, signed)?),
         })
     }
 

@@ -5,7 +5,7 @@
 //! length)`; `H` is SHA-384. Data items need one flat list, transactions lists in a list; there is no recursion here, and no
 //! copy of the data.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use sha2::{Digest, Sha384};
 
@@ -15,9 +15,33 @@ pub const DEEP_HASH_BYTES: usize = 48;
 /// Lengths whose part of the hash is kept: those of keys, signatures, ids and most tags and data.
 const KEPT_LENGTHS: u64 = 1025;
 
+/// Byte strings whose hashes [`Blobs`] keeps.
+const BLOBS_MAX: usize = 4096;
+
 /// Deep hash of one byte string.
 pub fn blob(bytes: &[u8]) -> [u8; DEEP_HASH_BYTES] {
-    blob_of(bytes.len() as u64, &Sha384::digest(bytes).into())
+    /// Of none: most items leave something out.
+    static EMPTY: LazyLock<[u8; DEEP_HASH_BYTES]> = LazyLock::new(|| blob_of(0, &Sha384::digest([]).into()));
+    if bytes.is_empty() { *EMPTY } else { blob_of(bytes.len() as u64, &Sha384::digest(bytes).into()) }
+}
+
+/// Deep hashes of byte strings that come again and again, such as owners and targets.
+#[derive(Default)]
+pub struct Blobs(HashMap<Box<[u8]>, [u8; DEEP_HASH_BYTES]>);
+
+impl Blobs {
+    /// [`blob`].
+    pub fn blob(&mut self, bytes: &[u8]) -> [u8; DEEP_HASH_BYTES] {
+        if let Some(hash) = self.0.get(bytes) {
+            return *hash;
+        }
+        if self.0.len() >= BLOBS_MAX {
+            self.0.clear();
+        }
+        let hash = blob(bytes);
+        self.0.insert(bytes.into(), hash);
+        hash
+    }
 }
 
 /// Deep hash of a byte string of which the length and the SHA-384 are known.
@@ -77,6 +101,19 @@ mod tests {
             let ours = list(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>());
             prop_assert_eq!(ours, theirs);
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_would_be_found_again() {
+        let mut kept = Blobs::default();
+        let strings = (0..2 * BLOBS_MAX as u32 + 10).map(|i| (i % (BLOBS_MAX as u32 + 7)).to_le_bytes());
+        for bytes in strings.chain([[0; 4]; 2]) {
+            assert_eq!(kept.blob(&bytes), blob(&bytes));
+            assert_eq!(kept.blob(&bytes[..1]), blob(&bytes[..1]));
+            assert!(kept.0.len() <= BLOBS_MAX);
+        }
+        assert_eq!(kept.blob(&[]), blob(&[]));
+        assert_eq!(blob(&[]), blob_of(0, &Sha384::digest([]).into()));
     }
 
     #[test]

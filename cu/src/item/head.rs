@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Id, ItemError, SignatureType, Tag, TagError,
-    deep_hash::{self, DEEP_HASH_BYTES},
+    deep_hash::{self, Blobs, DEEP_HASH_BYTES},
     tags::{self, TAG_BYTES_MAX},
 };
 
@@ -103,6 +103,20 @@ impl Head {
 
     /// The bytes the owner signed, given the deep hash of the data ([`deep_hash::blob`]).
     pub fn signed_bytes(&self, data: &[u8; DEEP_HASH_BYTES]) -> [u8; DEEP_HASH_BYTES] {
+        self.signed_bytes_by(data, &mut deep_hash::blob)
+    }
+
+    /// [`Head::signed_bytes`] of one of many heads, of which some have the owner or the target in common.
+    pub fn signed_bytes_of_many(&self, data: &[u8; DEEP_HASH_BYTES], known: &mut Blobs) -> [u8; DEEP_HASH_BYTES] {
+        self.signed_bytes_by(data, &mut |bytes| known.blob(bytes))
+    }
+
+    /// `blob`: of the owner, and of the target.
+    fn signed_bytes_by(
+        &self,
+        data: &[u8; DEEP_HASH_BYTES],
+        blob: &mut dyn FnMut(&[u8]) -> [u8; DEEP_HASH_BYTES],
+    ) -> [u8; DEEP_HASH_BYTES] {
         /// Parts in all.
         const PARTS: usize = 8;
         /// Of the first three parts, by signature type.
@@ -112,14 +126,14 @@ impl Head {
                 deep_hash::list_of(PARTS, &parts)
             })
         });
-        let parts: [&[u8]; 4] = [
-            &self.owner,
-            self.target.as_ref().map_or(&[], |id| &id[..]),
-            self.anchor.as_ref().map_or(&[], |bytes| &bytes[..]),
-            &self.raw_tags,
+        let parts = [
+            blob(&self.owner),
+            self.target.as_ref().map_or_else(|| deep_hash::blob(&[]), |target| blob(target)),
+            deep_hash::blob(self.anchor.as_ref().map_or(&[], |anchor| anchor)),
+            deep_hash::blob(&self.raw_tags),
         ];
         let beginning = BEGINNINGS[usize::from(self.signature_type.number())];
-        deep_hash::continued(beginning, parts.map(deep_hash::blob).iter().chain([data]))
+        deep_hash::continued(beginning, parts.iter().chain([data]))
     }
 
     /// The id: SHA-256 of the signature.

@@ -178,7 +178,7 @@ impl DataItem {
     /// # Errors
     /// [`Flaw`]: no check is needed to see that it is not.
     pub fn checks(&self) -> Result<Checks, Flaw> {
-        Checks::of(&self.head, &deep_hash::blob(&self.data))
+        Checks::of(&self.head, &self.signed_bytes())
     }
 
     /// Everything but the data.

@@ -1,6 +1,6 @@
 //! Many subjects' checks as one batch a scheme.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, ops::Range};
 
 use lockstep_shaders::{
     cpu,
@@ -45,46 +45,48 @@ impl Verifier for Cpu {
     }
 }
 
-/// Whose check an item of a batch is: subject, and which of its alternatives.
-type Asked = (usize, usize);
+/// A way in which a subject may be valid.
+struct Alternative {
+    /// Number of its signature type.
+    number: u16,
+    /// No check has spoken against it.
+    holds: bool,
+}
 
 /// The outcome for every subject, in their order.
 pub fn settle(verifier: &dyn Verifier, subjects: Vec<Subject>) -> Vec<Verdict> {
     let (mut rsa, mut ed, mut secp) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rsa_asked, mut ed_asked, mut secp_asked) = (Vec::<Asked>::new(), Vec::<Asked>::new(), Vec::<Asked>::new());
-    // The first alternative that no check has spoken against; numbers of types; and what it is if there is none.
-    let mut open: Vec<Option<Vec<bool>>> = Vec::with_capacity(subjects.len());
+    // Of which alternative an item of a batch is a check.
+    let (mut rsa_asked, mut ed_asked, mut secp_asked) = (Vec::new(), Vec::new(), Vec::new());
+    let mut alternatives = Vec::with_capacity(subjects.len());
     let mut ends = Vec::with_capacity(subjects.len());
-    for (index, subject) in subjects.into_iter().enumerate() {
-        let Subject { id, signature_type, question } = subject;
-        let (types, otherwise) = match question {
-            Question::Settled(outcome) => {
-                open.push(None);
-                (Vec::new(), outcome)
-            }
+    for Subject { id, signature_type, question } in subjects {
+        let first = alternatives.len();
+        let otherwise = match question {
+            Question::Settled(outcome) => outcome,
             Question::Open { any_of, otherwise } => {
-                open.push(Some(vec![true; any_of.len()]));
-                let types = any_of.into_iter().enumerate().map(|(alternative, (number, checks))| {
+                for (number, checks) in any_of {
+                    let asked = alternatives.len();
                     match checks {
                         Checks::RsaPss(item) => {
                             rsa.push(item);
-                            rsa_asked.push((index, alternative));
+                            rsa_asked.push(asked);
                         }
                         Checks::Ed25519(items) => {
-                            ed_asked.extend(items.iter().map(|_| (index, alternative)));
+                            ed_asked.extend(items.iter().map(|_| asked));
                             ed.extend(items);
                         }
                         Checks::Secp256k1(item) => {
                             secp.push(item);
-                            secp_asked.push((index, alternative));
+                            secp_asked.push(asked);
                         }
                     }
-                    number
-                });
-                (types.collect(), otherwise)
+                    alternatives.push(Alternative { number, holds: true });
+                }
+                otherwise
             }
         };
-        ends.push((id, signature_type, types, otherwise));
+        ends.push((id, signature_type, first..alternatives.len(), otherwise));
     }
     for (asked, answers) in [
         (rsa_asked, verifier.rsa_pss(&rsa)),
@@ -92,19 +94,18 @@ pub fn settle(verifier: &dyn Verifier, subjects: Vec<Subject>) -> Vec<Verdict> {
         (secp_asked, verifier.secp256k1(&secp)),
     ] {
         assert_eq!(asked.len(), answers.len(), "a verifier answers every item");
-        for ((index, alternative), answer) in asked.into_iter().zip(answers) {
-            if let Some(open) = &mut open[index] {
-                open[alternative] &= answer;
-            }
+        for (asked, answer) in asked.into_iter().zip(answers) {
+            alternatives[asked].holds &= answer;
         }
     }
-    let verdict = |((id, signature_type, types, otherwise), open): ((_, _, Vec<u16>, _), Option<Vec<bool>>)| match open
-        .and_then(|open| open.into_iter().position(|holds| holds))
+    let verdict = |(id, signature_type, any_of, otherwise): (_, _, Range<usize>, _)| match alternatives[any_of]
+        .iter()
+        .find(|one| one.holds)
     {
-        Some(at) => Verdict { id, signature_type: Some(types[at]), outcome: Outcome::Valid },
+        Some(Alternative { number, .. }) => Verdict { id, signature_type: Some(*number), outcome: Outcome::Valid },
         None => Verdict { id, signature_type, outcome: otherwise },
     };
-    ends.into_iter().zip(open).map(verdict).collect()
+    ends.into_iter().map(verdict).collect()
 }
 
 #[cfg(test)]

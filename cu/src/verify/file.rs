@@ -1,12 +1,7 @@
 //! Signed things from a stream of bytes: an item, a bundle with bundles in it, or JSON. Files may have any length; what is
 //! held of them at a time is bounded.
 
-use std::{
-    io::{self, Read},
-    num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::io::{self, Read};
 
 use sha2::{Digest, Sha384};
 
@@ -14,12 +9,12 @@ use super::{Outcome, Subject, read_json};
 use crate::item::{
     Head, Id,
     bundle::{self, BUNDLE_ITEMS_MAX},
-    deep_hash::{self, DEEP_HASH_BYTES},
+    deep_hash::{self, Blobs, DEEP_HASH_BYTES},
     head::HEAD_BYTES_MAX,
     to_base64url,
 };
 
-/// Items up to this length are read whole, and hashed on as many threads as there are; longer ones as they come.
+/// Items up to this length are read whole, to be hashed by other threads; longer ones are hashed as they come.
 const WHOLE_BYTES_MAX: u64 = 256 << 10;
 /// Longest JSON.
 const JSON_BYTES_MAX: u64 = 256 << 20;
@@ -94,47 +89,28 @@ pub fn read(stream: &mut dyn Read, take: &mut Take<'_>) -> Result<(), String> {
     }
 }
 
-/// The subjects of pieces, in order, hashed on so many threads. `Err`: a bundle that breaks off.
-pub fn subjects(pieces: Vec<Piece>, threads: NonZeroUsize) -> Vec<Result<Subject, String>> {
-    /// Pieces that a thread takes at once.
-    const GRAIN: usize = 64;
-    let threads = threads.get().min(pieces.len().div_ceil(GRAIN));
-    let mut pieces = pieces.into_iter();
-    let chunks: Vec<Vec<Piece>> =
-        std::iter::from_fn(|| Some(pieces.by_ref().take(GRAIN).collect::<Vec<_>>()).filter(|c| !c.is_empty()))
-            .collect();
-    let mut read: Vec<Vec<Result<Subject, String>>> = chunks.iter().map(|_| Vec::new()).collect();
-    let work = Mutex::new(chunks.into_iter().zip(&mut read));
-    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || {
-        while let Some((pieces, read)) = next() {
-            pieces.into_iter().for_each(|piece| of_piece(piece, read));
-        }
+/// Gives the subjects of a piece in order. `Err`: a bundle that breaks off.
+pub fn subjects(piece: Piece, known: &mut Blobs, give: &mut dyn FnMut(Result<Subject, String>)) {
+    let (bytes, expected, depth) = match piece {
+        Piece::Read(subject) => return give(Ok(subject)),
+        Piece::Broken(why) => return give(Err(why)),
+        Piece::Whole { bytes, expected, depth } => (bytes, expected, depth),
     };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // Whatever it would have done, the others do.
-            let _ = thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, run);
-        }
-        run();
-    });
-    drop(work);
-    read.into_iter().flatten().collect()
-}
-
-fn of_piece(piece: Piece, found: &mut Vec<Result<Subject, String>>) {
-    match piece {
-        Piece::Read(subject) => found.push(Ok(subject)),
-        Piece::Broken(why) => found.push(Err(why)),
-        Piece::Whole { bytes, expected, depth } => {
+    let subject = match Head::parse(&bytes) {
+        Ok((head, mut data)) if holds_bundle(&head, depth) => {
             let mut take = |piece| {
-                of_piece(piece, found);
+                subjects(piece, known, give);
                 true
             };
-            let subject = read_item(&mut &bytes[..], Some(&expected), depth, &mut take);
-            found.push(Ok(subject.unwrap_or_else(|why| unread(&expected, why))));
+            read_data(&head, &mut data, Some(&expected), depth, &mut take)
         }
-    }
+        Ok((head, data)) => {
+            let signed = head.signed_bytes_of_many(&deep_hash::blob(data), known);
+            Ok(Subject::of_head(&head, &signed, Some(&expected)))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    give(Ok(subject.unwrap_or_else(|why| unread(&expected, why))));
 }
 
 /// An item of a bundle that is none.
@@ -152,8 +128,24 @@ fn read_item(
     let mut begin = Vec::new();
     stream.take(HEAD_BYTES_MAX as u64).read_to_end(&mut begin).map_err(unreadable)?;
     let (head, data) = Head::parse(&begin).map_err(|error| error.to_string())?;
-    let mut data = Hashed { stream: &mut data.chain(stream), hash: Sha384::new(), length: 0 };
-    if depth < DEPTH_MAX && bundle::is_bundle(head.tags()) {
+    read_data(&head, &mut data.chain(stream), expected, depth, take)
+}
+
+/// Whether an item inside so many bundles is read as a bundle.
+fn holds_bundle(head: &Head, depth: usize) -> bool {
+    depth < DEPTH_MAX && bundle::is_bundle(head.tags())
+}
+
+/// Reads an item's data to the stream's end, as [`read_item`].
+fn read_data(
+    head: &Head,
+    stream: &mut dyn Read,
+    expected: Option<&Id>,
+    depth: usize,
+    take: &mut Take<'_>,
+) -> Result<Subject, String> {
+    let mut data = Hashed { stream, hash: Sha384::new(), length: 0 };
+    if holds_bundle(head, depth) {
         match read_bundle(&mut data, depth + 1, take) {
             Err(why) if why == STOPPED => return Err(why),
             Err(why) => {
@@ -164,7 +156,8 @@ fn read_item(
     }
     io::copy(&mut data, &mut io::sink()).map_err(unreadable)?;
     let hash: [u8; DEEP_HASH_BYTES] = data.hash.finalize().into();
-    Ok(Subject::of_head(&head, &deep_hash::blob_of(data.length, &hash), expected))
+    let signed = head.signed_bytes(&deep_hash::blob_of(data.length, &hash));
+    Ok(Subject::of_head(head, &signed, expected))
 }
 
 fn read_bundle(stream: &mut dyn Read, depth: usize, take: &mut Take<'_>) -> Result<(), String> {
@@ -192,10 +185,10 @@ fn read_bundle(stream: &mut dyn Read, depth: usize, take: &mut Take<'_>) -> Resu
         let length = length.ok_or_else(|| format!("bundle's item {index} has a length beyond 64 bits"))?;
         let ends = |found: u64| format!("bundle ends inside item {index}, which has {length} bytes: {found} are there");
         let goes_on = if length <= WHOLE_BYTES_MAX {
-            let mut bytes = Vec::new();
-            (&mut *stream).take(length).read_to_end(&mut bytes).map_err(unreadable)?;
-            if (bytes.len() as u64) < length {
-                return Err(ends(bytes.len() as u64));
+            let mut bytes = vec![0; length as usize];
+            let filled = fill(stream, &mut bytes).map_err(unreadable)?;
+            if filled < bytes.len() {
+                return Err(ends(filled as u64));
             }
             take(Piece::Whole { bytes, expected: id, depth })
         } else {
@@ -258,7 +251,9 @@ fn unreadable(error: io::Error) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Cpu, Question, settle};
+    use std::num::NonZeroUsize;
+
+    use super::super::{Question, verify};
     use super::*;
     use crate::item::{DataItem, Draft, Tag, Wallet};
 
@@ -281,16 +276,15 @@ mod tests {
 
     /// Ids with outcomes, what was broken inside, and how the reading ended.
     fn read_all(mut bytes: &[u8]) -> AllRead {
-        let mut pieces = Vec::new();
-        let end = read(&mut bytes, &mut |piece| {
-            pieces.push(piece);
+        let (mut found, mut broken) = (Vec::new(), Vec::new());
+        let end = verify(&mut bytes, NonZeroUsize::new(2).unwrap(), &mut |one| {
+            match one {
+                Ok(verdict) => found.push((verdict.id, verdict.outcome.name().to_owned())),
+                Err(why) => broken.push(why),
+            }
             true
         });
-        let (read, broken): (Vec<_>, Vec<_>) =
-            subjects(pieces, NonZeroUsize::new(2).unwrap()).into_iter().partition(Result::is_ok);
-        let verdicts = settle(&Cpu::all(), read.into_iter().map(Result::unwrap).collect());
-        let found = verdicts.into_iter().map(|verdict| (verdict.id, verdict.outcome.name().to_owned())).collect();
-        (found, broken.into_iter().map(Result::unwrap_err).collect(), end)
+        (found, broken, end)
     }
 
     fn valid(items: &[&DataItem]) -> Vec<(String, String)> {

@@ -7,14 +7,16 @@
 mod batch;
 mod desk;
 mod engines;
-pub mod file;
+mod file;
 mod memory;
+mod pipeline;
 mod witness;
 mod written;
 
 pub use batch::{Cpu, Verifier, settle};
 pub use desk::{Policy, SignatureLabels, Signatures};
 pub use engines::{Engines, GpuSettings};
+pub use pipeline::{Found, verify};
 pub(crate) use witness::{Refused, Witness};
 pub use written::{Placed, read_json};
 
@@ -98,17 +100,17 @@ impl Subject {
 
     /// Of an item that is whole.
     pub fn of_item(item: &DataItem) -> Self {
-        Self::of_head(item.head(), &crate::item::deep_hash::blob(item.data()), None)
+        Self::of_head(item.head(), &item.signed_bytes(), None)
     }
 
-    /// Of an item's head and the deep hash of its data; `expected`: the id under which it was found.
-    fn of_head(head: &Head, data: &[u8; DEEP_HASH_BYTES], expected: Option<&Id>) -> Self {
+    /// Of an item's head and what its owner signed; `expected`: the id under which it was found.
+    fn of_head(head: &Head, signed: &[u8; DEEP_HASH_BYTES], expected: Option<&Id>) -> Self {
         let (id, number) = (head.id(), head.signature_type().number());
         let invalid = |why: String| Self::settled(to_base64url(&id), Some(number), Outcome::Invalid(why));
         if let Some(expected) = expected.filter(|expected| **expected != id) {
             return invalid(format!("its bundle's table has the id {} in its place", to_base64url(expected)));
         }
-        match Checks::of(head, data) {
+        match Checks::of(head, signed) {
             Ok(checks) => Self::open(to_base64url(&id), number, checks),
             Err(flaw) => invalid(flaw.to_string()),
         }

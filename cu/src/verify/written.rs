@@ -341,7 +341,7 @@ impl Rebuilt {
     fn subject(self, id: String) -> Subject {
         let signature_type = self.heads.first().map(|head| head.signature_type().number());
         let mut flaw = None;
-        let checks = self.heads.iter().filter_map(|head| match Checks::of(head, &self.data) {
+        let checks = self.heads.iter().filter_map(|head| match Checks::of(head, &head.signed_bytes(&self.data)) {
             Ok(checks) => Some((head.signature_type().number(), checks)),
             Err(found) => {
                 flaw = Some(found);

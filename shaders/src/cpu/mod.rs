@@ -21,12 +21,12 @@ pub fn cores() -> NonZeroUsize {
 
 /// Checks `items`, `grain` at a time, on up to `threads` threads of which this is one. Each makes itself one `state` and
 /// keeps it. A thread that the system does not give is done without.
-pub(crate) fn in_parallel<T: Sync, S>(
-    items: &[T],
+pub(crate) fn in_parallel<'a, T: Sync, S>(
+    items: &'a [T],
     threads: NonZeroUsize,
     grain: usize,
     state: impl Fn() -> S + Sync,
-    check: impl Fn(&mut S, &[T], &mut [bool]) + Sync,
+    check: impl Fn(&mut S, &'a [T], &mut [bool]) + Sync,
 ) -> Vec<bool> {
     let mut verdicts = vec![false; items.len()];
     let work = Mutex::new(items.chunks(grain).zip(verdicts.chunks_mut(grain)));

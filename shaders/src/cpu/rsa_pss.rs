@@ -52,7 +52,7 @@ pub fn is_valid(item: &RsaPss) -> bool {
 
 /// What is known of the keys met: owners repeat, and each keeps to one length of salt.
 #[derive(Default)]
-struct Keys(HashMap<Box<[u8]>, Key>);
+struct Keys<'a>(HashMap<&'a [u8], Key>);
 
 #[derive(Default)]
 struct Key {
@@ -62,18 +62,18 @@ struct Key {
     last: Option<usize>,
 }
 
-impl Keys {
-    fn verify(&mut self, item: &RsaPss) -> bool {
+impl<'a> Keys<'a> {
+    fn verify(&mut self, item: &'a RsaPss) -> bool {
         if !is_possible(item) {
             return false;
         }
         let Ok(digest) = AwsDigest::import_less_safe(&item.digest, &SHA256) else {
             return false;
         };
-        if self.0.len() >= KEYS_MAX && !self.0.contains_key(&item.modulus) {
+        if self.0.len() >= KEYS_MAX && !self.0.contains_key(&*item.modulus) {
             self.0.clear();
         }
-        let key = self.0.entry(item.modulus.clone()).or_default();
+        let key = self.0.entry(&item.modulus).or_default();
         let tried = match key.last {
             Some(last) => last..=last,
             None => 0..=1,
