@@ -194,7 +194,7 @@ memory    64-bit addresses, 71,303,168 bytes at first, 536,870,912 bytes at most
 features  memory64, sign extension
 refused   yes
   nobody provides env.launch_rocket
-lanes     no: module cannot run: not valid WebAssembly: unexpected end (at offset 0x4)
+lanes     no: module cannot run: not valid WebAssembly: unexpected end-of-file (at offset 0x4)
 
 imports 4, with the formats that provide them
   env.exit           func (i32) -> i32  all formats

@@ -28,7 +28,7 @@ impl Header {
     /// Instructions run, in sixteens, about.
     pub const SPENT: u32 = 6;
     /// Values that a call takes and gives at most.
-    pub const VALUES_MAX: usize = 16;
+    pub const VALUES_MAX: usize = 32;
 
     /// Behind the two words that only the kernel reads: how deep the call stack is, and whether the lane has run before.
     const VALUES: u32 = 9;
