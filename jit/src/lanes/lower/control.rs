@@ -8,6 +8,33 @@ use wasmparser::{BlockType, FuncType, Operator};
 use super::{Frame, Kind, LEAVE, Lowerer, Opened, Operand, Shape, Trap, kinds};
 use crate::lanes::{ending::Bail, program::Host};
 
+impl Frame {
+    /// A block that has just been opened, with `level` blocks of the kernel open and `height` operands below its parameters.
+    fn new(
+        opened: Opened,
+        shape: Shape,
+        level: usize,
+        height: usize,
+        (params, results): (Vec<Kind>, Vec<Kind>),
+    ) -> Self {
+        Self {
+            opened,
+            shape,
+            height,
+            params,
+            results,
+            level,
+            is_escaped_to: false,
+            is_targeted: false,
+            is_escaped_through: false,
+            is_unreachable: false,
+            then_is_unreachable: false,
+            other: None,
+            turn: None,
+        }
+    }
+}
+
 impl Lowerer<'_, '_> {
     /// Writes an instruction of control; false if it is none.
     pub(super) fn control(&mut self, at: usize, op: &Operator<'_>) -> bool {
@@ -86,21 +113,8 @@ impl Lowerer<'_, '_> {
     }
 
     pub(super) fn function_frame(&mut self, ty: &FuncType, shape: Shape) -> Frame {
-        Frame {
-            opened: Opened::Block,
-            shape,
-            height: 0,
-            params: Vec::new(),
-            results: kinds(ty.results()),
-            level: self.out.level(),
-            is_escaped_to: false,
-            is_targeted: false,
-            is_escaped_through: false,
-            is_unreachable: false,
-            then_is_unreachable: false,
-            other: None,
-            turn: None,
-        }
+        let level = self.out.level();
+        Frame::new(Opened::Block, shape, level, 0, (Vec::new(), kinds(ty.results())))
     }
 
     pub(super) fn new_label(&mut self) -> u32 {
@@ -133,21 +147,7 @@ impl Lowerer<'_, '_> {
         } else {
             Shape::Inside { label: self.new_label() }
         };
-        let mut frame = Frame {
-            opened,
-            shape,
-            height,
-            params,
-            results,
-            level: self.out.level(),
-            is_escaped_to: false,
-            is_targeted: false,
-            is_escaped_through: false,
-            is_unreachable: false,
-            then_is_unreachable: false,
-            other: None,
-            turn: None,
-        };
+        let mut frame = Frame::new(opened, shape, self.out.level(), height, (params, results));
         match (shape, condition) {
             (Shape::Across { target, .. }, _) if opened == Opened::Loop => {
                 self.go_to(target);
