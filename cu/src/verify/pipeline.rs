@@ -33,7 +33,8 @@ pub type Found = Result<Verdict, String>;
 /// `take` gets what is found; `false` ends the reading.
 ///
 /// # Errors
-/// As [`file::read`].
+/// What is wrong and where: it is neither an item nor a bundle nor JSON, it breaks off, or it cannot be read. What was
+/// found before has been given.
 pub fn verify(stream: &mut dyn Read, threads: NonZeroUsize, take: &mut dyn FnMut(Found) -> bool) -> Result<(), String> {
     let (give, work) = mpsc::channel::<Portion>();
     let work = Mutex::new(work);
