@@ -45,7 +45,10 @@ pub struct Form {
 const ACCESSES_MAX: u32 = 1_500;
 
 /// Expressions that a kernel may have.
-const EXPRESSIONS_MAX: usize = 400_000;
+pub const EXPRESSIONS_MAX: usize = 400_000;
+
+/// Blocks that may be open inside each other: drivers go through them by recursion.
+pub const LEVELS_MAX: usize = 250;
 
 /// More globals than this do not fit a header.
 const GLOBALS_MAX: usize = 512;
@@ -114,12 +117,11 @@ impl Kernel {
         let plan = Plan::new(program, &functions);
         let mut builder = Builder::new(prelude(form.integers)?);
         let lowered = Lowerer::lower(program, &plan, form.alignment, &mut builder, &functions);
-        if lowered.accesses > ACCESSES_MAX || builder.size() > EXPRESSIONS_MAX {
-            return Err(refused(format!(
-                "{} memory accesses and {} expressions, of at most {ACCESSES_MAX} and {EXPRESSIONS_MAX}",
-                lowered.accesses,
-                builder.size()
-            )));
+        if let Some(why) = lowered.too_large {
+            return Err(refused(why));
+        }
+        if lowered.accesses > ACCESSES_MAX {
+            return Err(refused(format!("{} memory accesses, of at most {ACCESSES_MAX}", lowered.accesses)));
         }
         let mut module = builder.finish();
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_INT64);
@@ -132,7 +134,7 @@ impl Kernel {
             entries: exports.iter().map(|name| (*name).to_owned()).zip(lowered.entries).collect(),
             tables: lowered.tables,
             initial_globals: program.globals.iter().map(|global| global.initial.unwrap_or(0)).collect(),
-            pages_max: program.pages_max.unwrap_or(0).min(65_536) as u32,
+            pages_max: program.pages_max.unwrap_or(0).min(u64::from(u32::MAX)) as u32,
             refusals: lowered.refusals,
             accesses: lowered.accesses,
             states: lowered.states,

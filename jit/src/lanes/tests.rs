@@ -586,6 +586,44 @@ fn whatever_lanes_cannot_do_is_handed_back_with_its_reason() {
     }
 }
 
+#[test]
+fn modules_that_are_too_much_are_refused_and_say_why() {
+    let form = Form { integers: Integers::Pairs, alignment: Alignment::Hinted };
+    let nested = |before: &str, after: &str| {
+        format!("(module (func (export \"f\") (param i32) {} {}))", before.repeat(20_000), after.repeat(20_000))
+    };
+    let calls = "(call $g (local.get 0))".repeat(20_000);
+    let body = "(global.set 0 (i32.add (global.get 0) (i32.rotl (local.get 0) (global.get 0))))".repeat(20);
+    let cases = [
+        (nested("local.get 0 if ", "end "), "nests deeper"),
+        (nested("(br_if 0 (local.get 0))", ""), "nests deeper"),
+        (
+            format!(
+                "(module (global (mut i32) (i32.const 0)) (func $g (param i32) {body}) (func (export \"f\") (param i32) {calls}))"
+            ),
+            "expressions",
+        ),
+        (
+            format!(
+                "(module (memory 1) (func (export \"f\") (param i32) {}))",
+                "(i32.store (local.get 0) (local.get 0))".repeat(3_000)
+            ),
+            "memory accesses",
+        ),
+        (format!("(module {} (func (export \"f\")))", "(global i32 (i32.const 0))".repeat(2_000)), "globals"),
+    ];
+    for (wat, why) in cases {
+        let error = Kernel::compile(&wat::parse_str(&wat).unwrap(), false, form, &["f"]).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // Much, but not too much.
+    let targets = "0 ".repeat(50_000);
+    let functions = "(func)".repeat(5_000);
+    let wat =
+        format!("(module {functions} (func (export \"f\") (param i32) (block (br_table {targets} (local.get 0)))))");
+    Kernel::compile(&wat::parse_str(&wat).unwrap(), false, form, &["f"]).unwrap();
+}
+
 /// The vector file of a shipped process: its module, the environment, and the messages.
 fn shipped(name: &str) -> (Vec<u8>, String, Vec<String>) {
     let folder = format!("{}/../tests/processes", env!("CARGO_MANIFEST_DIR"));

@@ -91,18 +91,28 @@ impl Lowerer<'_, '_> {
 
     /// What cannot stay in a state: openings that contain calls to the machine, or loops.
     pub(super) fn find_across(&self, ops: &[(Operator<'_>, u64)]) -> HashSet<usize> {
-        let (mut open, mut across) = (Vec::new(), HashSet::new());
+        // Each with its place, whether it is a loop, and whether something within it cannot stay in a state.
+        let mut open: Vec<(usize, bool, bool)> = Vec::new();
+        let mut across = HashSet::new();
         for (at, (op, _)) in ops.iter().enumerate() {
+            let mut leaves = false;
             match op {
-                Operator::Loop { .. } => {
-                    across.extend(&open);
-                    open.push(at);
+                Operator::Block { .. } | Operator::If { .. } => open.push((at, false, false)),
+                Operator::Loop { .. } => open.push((at, true, false)),
+                Operator::End => {
+                    if let Some((at, is_loop, is_across)) = open.pop() {
+                        if is_across {
+                            across.insert(at);
+                        }
+                        leaves = is_loop || is_across;
+                    }
                 }
-                Operator::Block { .. } | Operator::If { .. } => open.push(at),
-                Operator::End => drop(open.pop()),
-                Operator::Call { function_index } if self.is_machine_call(*function_index) => across.extend(&open),
-                Operator::CallIndirect { .. } => across.extend(&open),
+                Operator::Call { function_index } => leaves = self.is_machine_call(*function_index),
+                Operator::CallIndirect { .. } => leaves = true,
                 _ => {}
+            }
+            if let Some((_, _, is_across)) = open.last_mut() {
+                *is_across |= leaves;
             }
         }
         across

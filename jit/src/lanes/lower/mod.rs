@@ -19,7 +19,7 @@ use wasmparser::{Operator, ValType};
 use super::{
     build::{Builder, Kind, Value},
     ending::{Bail, Ending, Trap},
-    kernel::Alignment,
+    kernel::{Alignment, EXPRESSIONS_MAX, LEVELS_MAX},
     layout::Header,
     plan::{Plan, accesses},
     program::Program,
@@ -122,6 +122,8 @@ pub struct Lowered {
     pub states: u32,
     /// Words of variables that outlast a dispatch.
     pub registers: u32,
+    /// Why it cannot be used, if it is not whole.
+    pub too_large: Option<String>,
 }
 
 /// The compiler of one module.
@@ -155,6 +157,7 @@ pub struct Lowerer<'p, 'a> {
     table_starts: Vec<u32>,
     refusals: Refusals,
     accesses: u32,
+    too_large: Option<String>,
 }
 
 /// Half of what a variable keeps from one dispatch to the next.
@@ -205,6 +208,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             table_starts: Vec::new(),
             refusals: Vec::new(),
             accesses: 0,
+            too_large: None,
         };
         lowerer.machine(entries)
     }
@@ -253,6 +257,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             accesses: self.accesses,
             states: self.states,
             registers: kept.len() as u32,
+            too_large: self.too_large.take(),
         }
     }
 
@@ -517,11 +522,25 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         self.contexts.pop();
     }
 
+    /// Whether the kernel will be refused anyway. Hostile modules would not end otherwise, or exhaust the stacks of those
+    /// who read nested blocks.
+    fn is_too_large(&mut self) -> bool {
+        if self.out.size() > EXPRESSIONS_MAX {
+            self.too_large = Some(format!("more than {EXPRESSIONS_MAX} expressions"));
+        } else if self.out.level() > LEVELS_MAX {
+            self.too_large = Some(format!("control nests deeper than {LEVELS_MAX} blocks"));
+        }
+        self.too_large.is_some()
+    }
+
     /// Writes a function's instructions; its frame is open.
     fn body(&mut self, function: u32) {
         let own = self.program.own(function).expect("only own functions are planned");
         let mut skipped = 0usize;
         for (at, (op, charge)) in own.ops.iter().enumerate() {
+            if self.is_too_large() {
+                self.lose_reach();
+            }
             let unreachable = self.context_mut().frames.last().is_some_and(|frame| frame.is_unreachable);
             if unreachable {
                 match op {
