@@ -47,6 +47,9 @@ const ACCESSES_MAX: u32 = 1_500;
 /// Expressions that a kernel may have.
 pub const EXPRESSIONS_MAX: usize = 400_000;
 
+/// States that a machine may have: every turn of it goes past all of them.
+const STATES_MAX: u32 = 4_000;
+
 /// Blocks that may be open inside each other: drivers go through them by recursion.
 pub const LEVELS_MAX: usize = 250;
 
@@ -119,6 +122,9 @@ impl Kernel {
         let lowered = Lowerer::lower(program, &plan, form.alignment, &mut builder, &functions);
         if let Some(why) = lowered.too_large {
             return Err(refused(why));
+        }
+        if lowered.states > STATES_MAX {
+            return Err(refused(format!("{} calls and loops, of at most {STATES_MAX}", lowered.states)));
         }
         if lowered.accesses > ACCESSES_MAX {
             return Err(refused(format!("{} memory accesses, of at most {ACCESSES_MAX}", lowered.accesses)));
