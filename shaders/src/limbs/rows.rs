@@ -9,7 +9,7 @@
 
 use super::Form;
 use super::tape::{Node, Tape};
-use super::tile::Tiles;
+use super::tile::{Tiles, add_products, output_low_product};
 
 /// The shape and the tapes of such products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +57,7 @@ impl Rows {
         let mut tape = Tape::new(self.tiles.form.wide);
         let mut t = self.sums(&mut tape, 2 * self.tiles.limbs, self.row_max() + self.product_max());
         let (a, b) = (self.limbs_of(&mut tape, "a", self.limb_max()), self.limbs_of(&mut tape, "b", self.limb_max()));
-        for (i, a) in a.iter().enumerate() {
-            for (j, b) in b.iter().enumerate() {
-                let product = tape.mul(*a, *b);
-                t[i + j] = tape.add(t[i + j], product);
-            }
-        }
+        add_products(&mut tape, &mut t, &a, &b);
         for (index, t) in t.iter().enumerate() {
             tape.output(format!("t{index}"), *t);
         }
@@ -77,17 +72,7 @@ impl Rows {
         let t = self.sums(&mut tape, limbs, self.row_max() + self.product_max());
         let a = self.limbs_of(&mut tape, "a", mask);
         let (lower, _) = carried(&mut tape, form, &t);
-        let mut carry = tape.constant(0);
-        for column in 0..limbs {
-            let mut sum = carry;
-            for i in 0..=column {
-                let product = tape.mul(lower[i], a[column - i]);
-                sum = tape.add(sum, product);
-            }
-            let limb = tape.and(sum, mask);
-            tape.output(format!("q{column}"), limb);
-            carry = tape.shr(sum, form.bits);
-        }
+        output_low_product(&mut tape, form, &lower, &a);
         tape
     }
 

@@ -89,12 +89,7 @@ impl Tiles {
         // The loops see to it that there is room for one more, see `pairs_between_carries`.
         let mut t = self.accumulators(&mut tape, self.capacity() - 2 * self.pair_max());
         let (a, b) = (self.limbs_of(&mut tape, "a", 2 * mask), self.limbs_of(&mut tape, "b", mask));
-        for (i, a) in a.iter().enumerate() {
-            for (j, b) in b.iter().enumerate() {
-                let product = tape.mul(*a, *b);
-                t[i + j] = tape.add(t[i + j], product);
-            }
-        }
+        add_products(&mut tape, &mut t, &a, &b);
         for (index, t) in t.iter().enumerate() {
             tape.output(format!("t{index}"), *t);
         }
@@ -124,17 +119,32 @@ impl Tiles {
         let mask = u64::from(self.form.mask());
         let t = self.limbs_of(&mut tape, "u", mask);
         let a = self.limbs_of(&mut tape, "a", mask);
-        let mut carry = tape.constant(0);
-        for column in 0..self.limbs {
-            let mut sum = carry;
-            for i in 0..=column {
-                let product = tape.mul(t[i], a[column - i]);
-                sum = tape.add(sum, product);
-            }
-            let limb = tape.and(sum, mask);
-            tape.output(format!("q{column}"), limb);
-            carry = tape.shr(sum, self.form.bits);
-        }
+        output_low_product(&mut tape, self.form, &t, &a);
         tape
+    }
+}
+
+/// `t += a * b`, limb by limb, without carries.
+pub(super) fn add_products(tape: &mut Tape, t: &mut [Node], a: &[Node], b: &[Node]) {
+    for (i, a) in a.iter().enumerate() {
+        for (j, b) in b.iter().enumerate() {
+            let product = tape.mul(*a, *b);
+            t[i + j] = tape.add(t[i + j], product);
+        }
+    }
+}
+
+/// `q = t * a mod tile` as outputs, carried; t has been.
+pub(super) fn output_low_product(tape: &mut Tape, form: Form, t: &[Node], a: &[Node]) {
+    let mut carry = tape.constant(0);
+    for column in 0..a.len() {
+        let mut sum = carry;
+        for i in 0..=column {
+            let product = tape.mul(t[i], a[column - i]);
+            sum = tape.add(sum, product);
+        }
+        let limb = tape.and(sum, u64::from(form.mask()));
+        tape.output(format!("q{column}"), limb);
+        carry = tape.shr(sum, form.bits);
     }
 }
