@@ -1,10 +1,11 @@
 //! The HTTP client: time-outs, bounds, retries, and errors that say where, what was expected and what was found.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use dashmap::DashMap;
 use reqwest::{Client, Method, Response, redirect::Policy};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use url::Url;
 
 use crate::Error;
@@ -18,6 +19,10 @@ const SHOWN_BYTES: usize = 1024;
 
 /// How much longer than a JSON answer data may take in all, as a factor. (Between two reads they may take the same.)
 const DATA_TIMEOUT_FACTOR: u32 = 20;
+
+/// Requests to one server at once; more wait their turn. Servers bound their connections, and what is beyond that would wait
+/// there, until its time ran out.
+const REQUESTS_MAX: usize = 128;
 
 /// Bodies from this size on are parsed off the threads that wait for sockets.
 const PARSE_ASIDE_BYTES: usize = 64 << 10;
@@ -65,6 +70,8 @@ pub struct Http {
     client: Client,
     /// Never follows a redirect.
     direct: Client,
+    /// By server, the requests that may be sent now.
+    turns: DashMap<String, Arc<Semaphore>>,
     timeout: Duration,
     json_max: u64,
 }
@@ -94,11 +101,13 @@ impl Http {
                 .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(timeout.min(Duration::from_secs(10)))
                 .read_timeout(timeout)
+                .pool_max_idle_per_host(REQUESTS_MAX)
                 .redirect(redirects)
                 .build()
                 .map_err(|e| Error::Internal(format!("HTTP client: {}", causes(&e))))
         };
-        Ok(Self { client: client(Policy::limited(5))?, direct: client(Policy::none())?, timeout, json_max })
+        let (client, direct) = (client(Policy::limited(5))?, client(Policy::none())?);
+        Ok(Self { client, direct, turns: DashMap::new(), timeout, json_max })
     }
 
     /// GET, JSON.
@@ -162,7 +171,22 @@ impl Http {
         self.once(ask).await
     }
 
+    /// Asks once, when it is this request's turn.
     async fn once(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
+        let server = ask.url.authority().to_owned();
+        let turns =
+            Arc::clone(&self.turns.entry(server.clone()).or_insert_with(|| Semaphore::new(REQUESTS_MAX).into()));
+        let answer = {
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
+            self.ask(ask).await
+        };
+        drop(turns);
+        self.turns.remove_if(&server, |_, turns| Arc::strong_count(turns) == 1);
+        answer
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
         let mut request = self.client.request(ask.method.clone(), ask.url.clone()).timeout(ask.timeout);
         if let Some(body) = &ask.body {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
@@ -270,6 +294,38 @@ pub fn check_url(what: &str, url: &Url) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_beyond_what_a_server_takes_wait_their_turn() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, highest) = (now.clone(), most.clone());
+        let route = axum::routing::get(move || {
+            let (now, most) = (counted.clone(), highest.clone());
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                "1"
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/n", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/n", route)).await });
+        let http = Arc::new(Http::new(Duration::from_secs(10), 1000).unwrap());
+        let asked: Vec<_> = (0..3 * REQUESTS_MAX)
+            .map(|_| {
+                let (http, url) = (http.clone(), url.clone());
+                tokio::spawn(async move { http.get_json(url).await.unwrap() })
+            })
+            .collect();
+        for answer in asked {
+            assert_eq!(answer.await.unwrap(), 1);
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((2..=REQUESTS_MAX).contains(&most), "{most} at once");
+        assert!(http.turns.is_empty());
+    }
 
     #[test]
     fn paths_are_joined_below_the_base() {

@@ -13,6 +13,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    engines::LanesCounts,
     gateway::QueryLabels,
     schedule::Kind,
     verify::{Engines, Signatures},
@@ -71,6 +72,7 @@ pub struct Metrics {
     pub(crate) backlog: Gauge,
     pub(crate) signatures: Signatures,
     pub(crate) engines: Engines,
+    pub(crate) lanes: LanesCounts,
 }
 
 impl Default for Metrics {
@@ -103,6 +105,7 @@ impl Default for Metrics {
             backlog: Gauge::default(),
             signatures: Signatures::default(),
             engines: Engines::default(),
+            lanes: LanesCounts::default(),
         }
     }
 }
@@ -194,6 +197,7 @@ impl Metrics {
             self.signatures.clone(),
         );
         ours.register_collector(Box::new(self.engines.clone()));
+        self.lanes.register(ours);
         ours.register("backlog", "Messages known to wait for evaluation", self.backlog.clone());
     }
 

@@ -7,6 +7,8 @@ use lockstep_jit::{GuestEnv, ModuleFormat};
 
 use crate::verify::{GpuSettings, Policy};
 
+pub use crate::engines::EngineChoice;
+
 /// Everything configurable about a [`Unit`](crate::Unit).
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
@@ -67,6 +69,11 @@ pub struct UnitSettings {
     pub verify: Policy,
     /// Which GPU verifies signatures beside the processor.
     pub gpu: GpuSettings,
+    /// Which engine evaluates. Lanes run on the adapter of [`UnitSettings::gpu`]; with its `auto` on the best there is, a
+    /// program on the processor if there is no better.
+    pub engine: EngineChoice,
+    /// How long a message may wait for others, to be evaluated with them in lanes.
+    pub lane_wait: Duration,
     /// Whether results are stored and answered again (DISABLE_PROCESS_EVALUATION_CACHE negated).
     pub evaluation_cache: bool,
     /// Whether a process's owner may reset its memory (ENABLE_MEMORY_RESET).

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_jit::{Engine, EngineSettings, Outcome, RESERVATION_BYTES};
+use lockstep_jit::{Engine, EngineSettings, Outcome, RESERVATION_BYTES, gpu::Choice};
 use serde_json::{Map, Value};
 
 use crate::{
     Error, UnitSettings,
     dry_run::DryRuns,
-    engines::Evaluator,
+    engines::{EngineChoice, Evaluator, Jit},
     message::dry_run_json,
     metrics::{Counted, Metrics},
     process::{
@@ -116,6 +116,16 @@ pub struct DryRun {
     pub max_age: Option<Duration>,
 }
 
+/// The adapter that lanes run on. Unlike signatures, which any processor verifies well, they may gain from one that is a
+/// program on the processor; it is not opened before a module's messages are known to be long.
+fn lanes_adapter(settings: &UnitSettings) -> Choice {
+    match (&settings.engine, &settings.gpu.choice) {
+        (EngineChoice::Native, _) => Choice::Off,
+        (_, Choice::Auto) => Choice::Required,
+        (_, choice) => choice.clone(),
+    }
+}
+
 /// How the unit is doing, at no cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -160,7 +170,15 @@ impl Unit {
             boot_time_limit: settings.evaluation_time_limit,
         })
         .map_err(|e| Error::Internal(format!("cannot start the engine: {e}")))?;
-        Self::start(settings, source, Arc::new(engine)).await
+        let jit = Jit::new(engine, lanes_adapter(&settings));
+        let jit = Arc::new(jit);
+        if settings.engine == EngineChoice::Lanes {
+            let jit = Arc::clone(&jit);
+            let opened = tokio::task::spawn_blocking(move || jit.open_adapter()).await;
+            let opened = opened.map_err(|e| Error::Internal(format!("opening the adapter for lanes: {e}")))?;
+            opened.map_err(|e| Error::Internal(format!("--engine lanes: {e}")))?;
+        }
+        Self::start(settings, source, jit).await
     }
 
     pub(crate) async fn start(

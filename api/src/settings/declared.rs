@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_cu::verify::Policy;
+use lockstep_cu::{settings::EngineChoice, verify::Policy};
 use lockstep_jit::{GuestEnv, ModuleFormat};
 use lockstep_shaders::device::Choice as GpuChoice;
 use url::Url;
@@ -133,12 +133,18 @@ declare! {
         /// The GPU that verifies signatures beside the processor, for batches with which it was measured to be faster:
         /// `auto` takes the best there is, and none is no fault; `off` takes none; with `required`, or a part of an
         /// adapter's name, the unit does not start without. Adapters that are programs on the processor are taken only
-        /// by the latter two.
+        /// by the latter two. Lanes (`engine`) run on the same adapter; with `auto` also on one that is a program.
         gpu: GpuChoice = "auto", ["LOCKSTEP_GPU"];
         /// How long a signature may wait for others, to be verified with them on the GPU. Without a GPU none waits.
         verify_wait: Duration = "2", ["LOCKSTEP_VERIFY_WAIT"];
     }
     "Evaluation" {
+        /// Which engine evaluates: `native`; `lanes`, many processes of a module side by side on a GPU, wherever they can,
+        /// faster or not, and the unit does not start without an adapter; with `auto` lanes for messages with which they
+        /// were measured to be faster, and until then, and for all others, the native engine.
+        engine: EngineChoice = "auto", ["LOCKSTEP_ENGINE"];
+        /// How long a message may wait for others, to be evaluated with them in lanes.
+        lane_wait: Duration = "10", ["LOCKSTEP_LANE_WAIT"];
         /// The environment variables guests see: those of the reference's container, or none.
         guest_env: GuestEnv = "reference", ["LOCKSTEP_GUEST_ENV"];
         /// Wall-clock bound of one evaluation. A breach is an error of this unit, never a result.

@@ -145,6 +145,8 @@ impl Settings {
                 wait: self.verify_wait,
                 cache: Some(self.data.join("kernels")),
             },
+            engine: self.engine,
+            lane_wait: self.lane_wait,
             formats,
             extensions: self.process_wasm_supported_extensions.clone(),
             memory_max_limit: self.process_wasm_memory_max_limit.0,

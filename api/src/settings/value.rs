@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_cu::verify::Policy;
+use lockstep_cu::{settings::EngineChoice, verify::Policy};
 use lockstep_jit::{GuestEnv, ModuleFormat};
 use lockstep_shaders::device::Choice as GpuChoice;
 use url::Url;
@@ -238,6 +238,15 @@ impl Value for Policy {
             "enforce" => Some(Self::Enforce),
             _ => None,
         }
+    }
+}
+
+impl Value for EngineChoice {
+    fn expected() -> String {
+        "`auto`, `native` or `lanes`".to_owned()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find_map(|(name, choice)| (name == text).then_some(choice))
     }
 }
 

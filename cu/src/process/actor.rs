@@ -10,13 +10,15 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lockstep_jit::lanes::Came;
 use tokio::sync::{mpsc, watch};
 
 use super::{
     Shared,
-    evaluate::{self, Ground, Mark, State, Turn, Verdict},
+    evaluate::{self, Given, Ground, Mark, State, Turn, Verdict},
     goal::{Fork, Goal, Got, Next, Standing, Waiter, Want, farther},
     pool::{Lost, Refused, closing},
+    programs::Loaded,
     progress::Progress,
     source::{Feed, Source},
     stuck::Stuck,
@@ -215,17 +217,24 @@ impl Actor {
         progress: &mut Progress,
     ) -> Result<(), Error> {
         let reset = self.shared.limits.memory_reset && ahead.front().is_some_and(|e| is_reset(e, ground));
-        let count = if reset { 1 } else { self.unobserved(ground, ahead) };
+        let under_way = ground.gate.enter();
+        // Lanes take one message of a process at a time.
+        let in_lane = !reset && ground.gate.prefers_lanes();
+        let count = if reset || in_lane { 1 } else { self.unobserved(ground, ahead) };
         let rest = ahead.split_off(count);
         let entries = std::mem::replace(ahead, rest);
         let first = if reset { Some(first_message(&self.shared, ground).await?) } else { None };
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
+        let given = match entries.front() {
+            Some(entry) if in_lane => self.visit(ground, entry).await?,
+            _ => None,
+        };
         let job = {
             let (ground, keeper, state) = (Arc::clone(ground), self.shared.keeper.clone(), self.state.take());
             let view = Arc::clone(&self.view);
-            move || turn(&ground, &keeper, state, entries, first, &view)
+            move || turn(&ground, &keeper, state, entries, first, given, &view)
         };
         let turn = match self.shared.pool.run(job) {
             Ok(done) => done.await,
@@ -238,6 +247,7 @@ impl Actor {
                 return Err(lost.into_error(&format!("evaluation of process {}", self.pid)));
             }
         };
+        drop(under_way);
         for entry in turn.rest.into_iter().rev() {
             ahead.push_front(entry);
         }
@@ -274,6 +284,34 @@ impl Actor {
             self.stuck = Some(Stuck::at(entry, failure.error.clone(), self.shared.keeper.time_limit, before));
         }
         Err(failure.error)
+    }
+
+    /// Has a lane evaluate an entry; none: the native engine has to.
+    async fn visit(&mut self, ground: &Arc<Ground>, entry: &Entry) -> Result<Option<Given>, Error> {
+        let keeper = &self.shared.keeper;
+        // What is repeated is skipped, and an error comes again in the turn.
+        let skips = keeper.is_duplicate(&self.pid, entry).unwrap_or(true);
+        let Some(mut state) = self.state.take_if(|_| !skips) else {
+            return Ok(None);
+        };
+        let call = evaluate::call_of(ground, keeper, entry);
+        let visited = tokio::select! {
+            visited = ground.gate.evaluate(state.instance, call) => visited,
+            () = stopped(&mut self.stopping) => {
+                self.forget_state();
+                return Err(closing());
+            }
+        };
+        let Some((instance, came)) = visited else {
+            self.forget_state();
+            return Err(Error::Internal(format!("evaluation of process {} ended with its lanes", self.pid)));
+        };
+        state.instance = instance;
+        self.state = Some(state);
+        Ok(match came {
+            Some(Came::Evaluated { evaluation, change }) => Some(Given { evaluation, change }),
+            Some(Came::HandedBack(_)) | None => None,
+        })
     }
 
     /// How many of the entries ahead can be evaluated in one go: up to where a waiter wants to look at the process.
@@ -401,9 +439,9 @@ impl Actor {
         }
         let process = self.shared.source.process(&self.pid).await?;
         let module = self.shared.source.module(&process).await?;
-        let program = self.shared.programs.load(&module).await?;
-        let environment = environment_json(&process, &module);
-        let ground = Arc::new(Ground { process, module, program, environment });
+        let Loaded { program, gate } = self.shared.programs.load(&module).await?;
+        let environment = environment_json(&process, &module).into();
+        let ground = Arc::new(Ground { process, module, program, gate, environment });
         self.ground = Some(Arc::clone(&ground));
         Ok(ground)
     }
@@ -467,6 +505,7 @@ fn turn(
     state: Option<State>,
     mut entries: VecDeque<Entry>,
     first: Option<Entry>,
+    given: Option<Given>,
     view: &View,
 ) -> Turn {
     match (first, state) {
@@ -474,7 +513,7 @@ fn turn(
             let entry = entries.pop_front().expect("there is one");
             evaluate::reset(ground, keeper, state, entry, &first)
         }
-        (_, state) => evaluate::turn(ground, keeper, state, entries, |state| view.reached(state)),
+        (_, state) => evaluate::turn(ground, keeper, state, entries, given, |state| view.reached(state)),
     }
 }
 

@@ -17,7 +17,7 @@ impl Actor {
             return Ok(Got::Memory { memory: None, last: None });
         };
         let copy = self.shared.pool.run(move || {
-            let memory = state.instance.has_state().then(|| state.instance.memory());
+            let memory = state.instance.has_state().then(|| state.instance.memory().to_vec());
             (state, memory)
         });
         let (state, memory) = self.lent(copy, "copying the memory").await?;

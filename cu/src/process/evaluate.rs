@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lockstep_jit::{Call, Evaluation, Outcome};
+use lockstep_jit::{Call, Evaluation, Outcome, lanes::Change};
 
 use super::pool::panic_text;
 use crate::{
     Error,
-    engines::{Live, Program},
+    engines::{Gate, Live, OwnedCall, Program},
     metrics::Counted,
     module::ModuleInfo,
     schedule::{Checkpoint, Entry, Kind, Position, Process},
@@ -29,7 +29,14 @@ pub(super) struct Ground {
     pub process: Arc<Process>,
     pub module: Arc<ModuleInfo>,
     pub program: Arc<dyn Program>,
-    pub environment: String,
+    pub gate: Arc<Gate>,
+    pub environment: Arc<str>,
+}
+
+/// What a lane made of an entry, before it is the process's.
+pub(super) struct Given {
+    pub evaluation: Box<Evaluation>,
+    pub change: Option<Change>,
 }
 
 /// What a turn needs of the unit.
@@ -143,12 +150,14 @@ impl From<Error> for Failure {
     }
 }
 
-/// Evaluates entries until they or the turn's time are used up. `passed` hears of each.
+/// Evaluates entries until they or the turn's time are used up. `passed` hears of each. The first may have been evaluated in
+/// a lane.
 pub(super) fn turn(
     ground: &Ground,
     keeper: &Keeper,
     state: Option<State>,
     entries: VecDeque<Entry>,
+    mut given: Option<Given>,
     passed: impl Fn(&State),
 ) -> Turn {
     let mut turn = Turn { state: None, done: Vec::new(), rest: entries, failure: None };
@@ -161,7 +170,7 @@ pub(super) fn turn(
     };
     let began = Instant::now();
     while let Some(entry) = turn.rest.pop_front() {
-        match step(ground, keeper, &mut state, &entry, None) {
+        match step(ground, keeper, &mut state, &entry, given.take().map_or(By::Itself, By::Lane)) {
             Ok(verdict) => {
                 passed(&state);
                 turn.done.push((Mark::of(&entry, &ground.process.id), verdict));
@@ -195,7 +204,7 @@ pub(super) fn reset(ground: &Ground, keeper: &Keeper, mut state: State, entry: E
         }
     };
     let before = std::mem::replace(&mut state.instance, fresh);
-    match step(ground, keeper, &mut state, &entry, Some(first)) {
+    match step(ground, keeper, &mut state, &entry, By::Other(first)) {
         Ok(verdict) => turn.done.push((Mark::of(&entry, &ground.process.id), verdict)),
         Err(fault) => {
             turn.failure = Some(fault.failure);
@@ -223,13 +232,17 @@ impl Fault {
     }
 }
 
-fn step(
-    ground: &Ground,
-    keeper: &Keeper,
-    state: &mut State,
-    entry: &Entry,
-    instead: Option<&Entry>,
-) -> Result<Verdict, Fault> {
+/// How an entry is evaluated.
+enum By<'a> {
+    /// Natively.
+    Itself,
+    /// Natively, another one in its place.
+    Other(&'a Entry),
+    /// A lane did it.
+    Lane(Given),
+}
+
+fn step(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry, by: By<'_>) -> Result<Verdict, Fault> {
     let pid = ground.process.id.as_str();
     let place = place_of(entry).map_err(Fault::before)?;
     let verdict = if keeper.is_duplicate(pid, entry).map_err(Fault::before)? {
@@ -242,7 +255,11 @@ fn step(
         keeper.metrics.duplicates_skipped.inc();
         Verdict::Skipped
     } else {
-        let evaluation = run(ground, keeper, state, instead.unwrap_or(entry))?;
+        let evaluation = match by {
+            By::Itself => run(ground, keeper, state, entry)?,
+            By::Other(other) => run(ground, keeper, state, other)?,
+            By::Lane(given) => take_over(pid, state, entry, given)?,
+        };
         // The state has moved on: if the result cannot be kept, the state must go too, or it could never be had again.
         let outcome = keeper.keep(pid, entry, place, evaluation).map_err(Fault::ruined)?;
         state.last = Some(Last {
@@ -267,6 +284,26 @@ fn step(
     Ok(verdict)
 }
 
+/// The inputs of an entry's evaluation.
+pub(super) fn call_of(ground: &Ground, keeper: &Keeper, entry: &Entry) -> OwnedCall {
+    OwnedCall {
+        message: entry.message_json.clone(),
+        environment: Arc::clone(&ground.environment),
+        seed: seed_of(entry, ground.process.id.as_str()),
+        gas_limit: ground.module.gas_limit,
+        time_limit: keeper.time_limit,
+    }
+}
+
+/// Makes what a lane made of an entry the process's state.
+fn take_over(pid: &str, state: &mut State, entry: &Entry, given: Given) -> Result<Evaluation, Fault> {
+    if let Some(change) = &given.change {
+        let taken = state.instance.take_over(change);
+        taken.map_err(|e| Fault::ruined(engine_error(e, &format!("{} of process {pid}", entry.name))))?;
+    }
+    Ok(*given.evaluation)
+}
+
 fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Result<Evaluation, Fault> {
     let pid = ground.process.id.as_str();
     let seed = seed_of(entry, pid);
@@ -279,6 +316,7 @@ fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Re
     };
     match catch_unwind(AssertUnwindSafe(|| state.instance.evaluate(&call))) {
         Ok(Ok(evaluation)) => {
+            ground.gate.learn_native(&evaluation);
             if let Some(thrown) = &evaluation.thrown {
                 tracing::debug!(process = pid, message = entry.name, thrown, "evaluation threw");
             }
@@ -333,7 +371,7 @@ fn place_of(entry: &Entry) -> Result<Place, Error> {
 impl Keeper {
     /// A repeated message is one whose content was scheduled before: same process, same epoch, smaller nonce. That rule
     /// gives the same answer however often a schedule is replayed.
-    fn is_duplicate(&self, pid: &str, entry: &Entry) -> Result<bool, Error> {
+    pub(super) fn is_duplicate(&self, pid: &str, entry: &Entry) -> Result<bool, Error> {
         let (Some(key), Some(epoch), Some(nonce)) = (&entry.dedup_key, entry.epoch, entry.nonce) else {
             return Ok(false);
         };

@@ -4,6 +4,7 @@
 //! A guest is a counter. `Data` is one of: `inc` (count, and say so), `say` (the count, unchanged), `error` (count, then
 //! an `Error`, so that the count is not kept), `throw`, `random` (a result that is never the same), `grow N` (hold N bytes),
 //! `sleep N` (ms), `gate` (wait until let go, then `inc`), `timeout-once`, `break-once`, `panic-once` (fail once, then `inc`), `timeout`.
+//! In lanes they do the same, but for `lane-bail` (comes back), `lane-lost` and `lane-panic` (the adapter fails, once).
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -11,17 +12,21 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockstep_jit::{Call, Evaluation, ModuleFormat, Outcome};
+use lockstep_jit::{
+    Call, Evaluation, ModuleFormat, Outcome,
+    gpu::Lost,
+    lanes::{Bail, Came, Change, HandedBack, Stamp, Visit},
+};
 use serde_json::{Value, json};
 
 use super::source::{Entries, Source};
 use crate::{
     Error,
-    engines::{Evaluator, Live, Program},
+    engines::{Evaluator, Live, Program, Seating},
     module::ModuleInfo,
     schedule::{Boundary, Checkpoint, End, Entry, Kind, Position, Process, Start},
     tags::Tags,
@@ -326,6 +331,9 @@ struct Script {
     loads: AtomicUsize,
     evaluations: AtomicUsize,
     unlike: AtomicU64,
+    lane_evaluations: AtomicUsize,
+    lane_groups_max: AtomicUsize,
+    lane_compilations: AtomicUsize,
     failed_once: Mutex<HashSet<String>>,
     open: Mutex<bool>,
     opened: Condvar,
@@ -339,6 +347,21 @@ impl Counters {
 
     pub fn evaluations(&self) -> usize {
         self.0.evaluations.load(Ordering::SeqCst)
+    }
+
+    /// How many messages were evaluated in lanes.
+    pub fn lane_evaluations(&self) -> usize {
+        self.0.lane_evaluations.load(Ordering::SeqCst)
+    }
+
+    /// The largest group.
+    pub fn lane_groups_max(&self) -> usize {
+        self.0.lane_groups_max.load(Ordering::SeqCst)
+    }
+
+    /// How often a module was compiled for lanes.
+    pub fn lane_compilations(&self) -> usize {
+        self.0.lane_compilations.load(Ordering::SeqCst)
     }
 
     /// How many guests wait at the gate.
@@ -360,17 +383,26 @@ impl Evaluator for Counters {
             return Err(lockstep_jit::Error::Module("is not WebAssembly".into()));
         }
         let bytes = if wasm.ends_with(b"unstartable") { 0 } else { 100 };
-        Ok(Arc::new(Counter { script: Arc::clone(&self.0), count: 0, bytes, kept: false, broken: false }))
+        Ok(Arc::new(Counter::new(&self.0, bytes)))
     }
 }
 
 #[derive(Clone)]
 struct Counter {
     script: Arc<Script>,
-    count: u64,
+    /// The count.
+    memory: [u8; 8],
     bytes: u64,
     kept: bool,
     broken: bool,
+    stamp: Option<Stamp>,
+}
+
+impl Counter {
+    fn new(script: &Arc<Script>, bytes: u64) -> Self {
+        let script = Arc::clone(script);
+        Self { script, memory: [0; 8], bytes, kept: false, broken: false, stamp: Some(Stamp::BEGINNING) }
+    }
 }
 
 impl Program for Counter {
@@ -379,6 +411,11 @@ impl Program for Counter {
             return Err(lockstep_jit::Error::Module("fails at start-up".into()));
         }
         Ok(Box::new(self.clone()))
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Seating>, lockstep_jit::Error> {
+        self.script.lane_compilations.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Lanes(Arc::clone(&self.script))))
     }
 
     fn code_bytes(&self) -> u64 {
@@ -392,6 +429,7 @@ impl Program for Counter {
 
 impl Live for Counter {
     fn evaluate(&mut self, call: &Call<'_>) -> Result<Evaluation, lockstep_jit::Error> {
+        let begun = Instant::now();
         let message: Value = serde_json::from_str(call.message).expect("a message is JSON");
         let data = message["Data"].as_str().unwrap_or_default();
         let (verb, number) = data.split_once(' ').unwrap_or((data, "0"));
@@ -417,7 +455,8 @@ impl Live for Counter {
             _ => {}
         }
         self.script.evaluations.fetch_add(1, Ordering::SeqCst);
-        let count = if verb == "say" { self.count } else { self.count + 1 };
+        let before = u64::from_be_bytes(self.memory);
+        let count = if verb == "say" { before } else { before + 1 };
         let mut outcome = Outcome {
             messages: Some(json!([])),
             assignments: Some(json!([])),
@@ -435,9 +474,9 @@ impl Live for Counter {
         }
         let kept = outcome.error.is_none();
         if kept {
-            (self.count, self.kept) = (count, true);
+            (self.memory, self.kept, self.stamp) = (count.to_be_bytes(), true, None);
         }
-        Ok(Evaluation { outcome, kept, gas_spent: 7, elapsed: Duration::from_micros(1), thrown: None })
+        Ok(Evaluation { outcome, kept, gas_spent: 7, elapsed: begun.elapsed(), thrown: None })
     }
 
     fn is_broken(&self) -> bool {
@@ -448,8 +487,20 @@ impl Live for Counter {
         self.kept
     }
 
-    fn memory(&mut self) -> Vec<u8> {
-        self.count.to_be_bytes().to_vec()
+    fn memory(&mut self) -> &[u8] {
+        &self.memory
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
+    fn take_over(&mut self, change: &Change) -> Result<(), lockstep_jit::Error> {
+        for (at, bytes) in &change.parts {
+            self.memory[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        (self.kept, self.stamp) = (true, Some(change.stamp));
+        Ok(())
     }
 
     fn fork(&mut self) -> Result<Box<dyn Live>, lockstep_jit::Error> {
@@ -458,5 +509,45 @@ impl Live for Counter {
 
     fn resident_bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// Lanes of counters: each visit takes as long as its message would alone, and they take as long together.
+struct Lanes(Arc<Script>);
+
+impl Seating for Lanes {
+    fn lanes_max(&self) -> usize {
+        100
+    }
+
+    fn adapter(&self) -> &str {
+        "a fake"
+    }
+
+    fn evaluate(&mut self, visits: &[Visit<'_>], _deadline: Instant) -> Result<Vec<Came>, Lost> {
+        self.0.lane_groups_max.fetch_max(visits.len(), Ordering::SeqCst);
+        let has = |data: &str| visits.iter().any(|visit| visit.call.message.contains(data));
+        let once = |what: &str| self.0.failed_once.lock().unwrap().insert(what.to_owned());
+        if has("lane-lost") && once("lost") {
+            return Err(Lost { reason: "on purpose".into() });
+        }
+        assert!(!has("lane-panic") || !once("panic"), "a fault of the driver, on purpose");
+        let script = &self.0;
+        let visit = |visit: &Visit<'_>| {
+            if visit.call.message.contains("lane-bail") {
+                return Came::HandedBack(HandedBack::Bail(Bail::Host));
+            }
+            let mut counter = Counter::new(script, 100);
+            counter.memory.copy_from_slice(visit.memory);
+            let evaluation = Box::new(counter.evaluate(&visit.call).expect("no such verb is used in lanes"));
+            script.lane_evaluations.fetch_add(1, Ordering::SeqCst);
+            let change = || Change { size: 8, parts: vec![(0, counter.memory.to_vec())], stamp: Stamp::fresh() };
+            Came::Evaluated { change: evaluation.kept.then(change), evaluation }
+        };
+        // Side by side, each on a thread of its own.
+        Ok(std::thread::scope(|scope| {
+            let threads: Vec<_> = visits.iter().map(|one| scope.spawn(move || visit(one))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        }))
     }
 }

@@ -52,7 +52,7 @@ pub struct Fork {
     /// Locked only to fork it again.
     pub instance: std::sync::Mutex<Box<dyn Live>>,
     /// Its environment text.
-    pub environment: String,
+    pub environment: std::sync::Arc<str>,
     /// Gas of one evaluation.
     pub gas_limit: u64,
     /// The last entry behind it.

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Error, UnitSettings,
-    engines::Evaluator,
+    engines::{Evaluator, Lives, Rules},
     metrics::Counted,
     schedule::Position,
     store::{Known, Store},
@@ -114,8 +114,16 @@ impl Processes {
         // Each process has at most one piece of work in the queue, which bounds it.
         let pool = Pool::start("lockstep-eval", settings.evaluation_threads, usize::MAX, &metrics)?;
         metrics.worker_total.inc_by(i64::try_from(settings.evaluation_threads.max(1)).unwrap_or(i64::MAX));
+        let rules = Rules {
+            engine: settings.engine,
+            wait: settings.lane_wait,
+            threads: settings.evaluation_threads.max(1),
+            store: Arc::clone(&store),
+            counts: metrics.lanes.clone(),
+            lives: Lives::default(),
+        };
         let shared = Shared {
-            programs: Programs::new(Arc::clone(&source), evaluator, Arc::clone(&metrics))?,
+            programs: Programs::new(Arc::clone(&source), evaluator, rules, Arc::clone(&metrics))?,
             source,
             pool,
             budget: Budget::new(settings.process_memory_budget, Arc::clone(&metrics)),
@@ -184,7 +192,7 @@ impl Processes {
             tracing::warn!(actors = *self.alive.borrow(), "some processes did not finish their turn in time");
         }
         self.shared.pool.close();
-        self.shared.programs.close();
+        self.shared.programs.close().await;
     }
 
     fn handle(&self, pid: &str) -> Handle {

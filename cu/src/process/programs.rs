@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    engines::{Evaluator, Program},
+    engines::{Evaluator, Gate, Program, Rules},
     metrics::Counted,
     module::ModuleInfo,
 };
@@ -33,10 +33,19 @@ const REFUSAL_TTL: Duration = Duration::from_secs(60);
 /// Modules compiled, and started for the first time, at once. Compilations use several threads by themselves; but a module
 /// that is slow to start up must not hold up the others.
 const COMPILERS: usize = 4;
+/// How long lanes may take to end with what they are at.
+const LANES_PATIENCE: Duration = Duration::from_secs(30);
 /// Compilations that may wait.
 const COMPILE_QUEUE_MAX: usize = 1024;
 
-type Loading = Shared<BoxFuture<'static, Result<Arc<dyn Program>, Error>>>;
+/// A compiled module, and who evaluates its messages.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub program: Arc<dyn Program>,
+    pub gate: Arc<Gate>,
+}
+
+type Loading = Shared<BoxFuture<'static, Result<Loaded, Error>>>;
 
 /// The module cache.
 pub(super) struct Programs {
@@ -44,6 +53,7 @@ pub(super) struct Programs {
     evaluator: Arc<dyn Evaluator>,
     compilers: Arc<Pool>,
     metrics: Counted,
+    rules: Arc<Rules>,
     kept: Mutex<HashMap<(String, ModuleFormat), Slot>>,
 }
 
@@ -55,14 +65,20 @@ struct Slot {
 }
 
 impl Programs {
-    pub(super) fn new(source: Arc<dyn Source>, evaluator: Arc<dyn Evaluator>, metrics: Counted) -> Result<Self, Error> {
+    pub(super) fn new(
+        source: Arc<dyn Source>,
+        evaluator: Arc<dyn Evaluator>,
+        rules: Rules,
+        metrics: Counted,
+    ) -> Result<Self, Error> {
         // Compiling is not evaluating: it has gauges of its own that nobody reads.
         let compilers = Pool::start("lockstep-compile", COMPILERS, COMPILE_QUEUE_MAX, &Counted::default())?;
-        Ok(Self { source, evaluator, compilers: Arc::new(compilers), metrics, kept: Mutex::default() })
+        let (compilers, rules) = (Arc::new(compilers), Arc::new(rules));
+        Ok(Self { source, evaluator, compilers, metrics, rules, kept: Mutex::default() })
     }
 
     /// The module, compiled. `module` says under which format it is to run.
-    pub(super) async fn load(&self, module: &ModuleInfo) -> Result<Arc<dyn Program>, Error> {
+    pub(super) async fn load(&self, module: &ModuleInfo) -> Result<Loaded, Error> {
         let key = (module.id.clone(), module.format);
         let loading = {
             let mut kept = self.lock();
@@ -92,13 +108,20 @@ impl Programs {
         loaded
     }
 
-    pub(super) fn close(&self) {
+    /// Ends the threads that compile and those of lanes, and waits for the latter.
+    pub(super) async fn close(&self) {
         self.compilers.close();
+        let rules = Arc::clone(&self.rules);
+        let closed = tokio::task::spawn_blocking(move || rules.close());
+        if tokio::time::timeout(LANES_PATIENCE, closed).await.is_err() {
+            tracing::warn!("lanes did not end in time");
+        }
     }
 
     fn begin(&self, id: String, format: ModuleFormat) -> Loading {
         let (source, evaluator) = (Arc::clone(&self.source), Arc::clone(&self.evaluator));
         let (compilers, metrics) = (Arc::clone(&self.compilers), Arc::clone(&self.metrics));
+        let rules = Arc::clone(&self.rules);
         let load = async move {
             let wasm = source.module_bytes(&id).await?;
             let compile = move || {
@@ -124,7 +147,8 @@ impl Programs {
             metrics.modules_loaded.inc();
             metrics.compile_seconds.observe(program.compile_time().as_secs_f64());
             tracing::info!(module = id, %format, seconds = program.compile_time().as_secs_f64(), "module loaded");
-            Ok(program)
+            let gate = Gate::new(&id, format, Arc::clone(&program), rules);
+            Ok(Loaded { program, gate })
         };
         // A task of its own: a request that goes away must not stop what others wait for.
         let task = tokio::spawn(load);
@@ -143,7 +167,7 @@ impl Slot {
 
     fn code_bytes(&self) -> u64 {
         match self.loading.peek() {
-            Some(Ok(program)) => program.code_bytes(),
+            Some(Ok(loaded)) => loaded.program.code_bytes(),
             _ => 0,
         }
     }

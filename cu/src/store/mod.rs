@@ -13,7 +13,7 @@ use std::{
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use lockstep_jit::Outcome;
+use lockstep_jit::{ModuleFormat, Outcome};
 
 use crate::Error;
 pub use key::{Place, PlacePrefix};
@@ -34,6 +34,7 @@ pub struct Store {
     rows: Keyspace,
     names: Keyspace,
     seen: Keyspace,
+    rates: Keyspace,
     count: AtomicU64,
     unsynced: AtomicBool,
 }
@@ -125,6 +126,7 @@ impl Store {
             path: path.to_owned(),
             names: keyspace("names")?,
             seen: keyspace("seen")?,
+            rates: keyspace("rates")?,
             rows,
             database,
             count,
@@ -220,6 +222,25 @@ impl Store {
         let mut batch = self.database.batch();
         self.note(&mut batch, process_id, key, at)?;
         if batch.is_empty() { Ok(()) } else { self.commit(batch) }
+    }
+
+    /// What was learnt of the engines' rates with a module, as its gate wrote it.
+    ///
+    /// # Errors
+    /// `Internal`: the store cannot be read.
+    pub fn rates(&self, module: &str, format: ModuleFormat) -> Result<Option<String>, Error> {
+        let found = self.rates.get(format!("{module} {format}")).map_err(|e| self.fail(&e))?;
+        Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Keeps that, in the place of what was kept before.
+    ///
+    /// # Errors
+    /// `Internal`: the store cannot be written.
+    pub fn keep_rates(&self, module: &str, format: ModuleFormat, text: &str) -> Result<(), Error> {
+        self.rates.insert(format!("{module} {format}"), text).map_err(|e| self.fail(&e))?;
+        self.unsynced.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Puts what was committed onto the disk itself; a commit alone survives the death of this process, not that of

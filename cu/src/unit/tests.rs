@@ -3,6 +3,7 @@
 mod caches;
 mod dry_runs;
 mod faults;
+mod lanes;
 mod results;
 mod sharing;
 
@@ -24,6 +25,8 @@ pub(super) fn settings(data_dir: &std::path::Path) -> UnitSettings {
     UnitSettings {
         verify: crate::verify::Policy::Report,
         gpu: crate::verify::GpuSettings::OFF,
+        engine: crate::settings::EngineChoice::Native,
+        lane_wait: Duration::from_millis(20),
         su_url: None,
         su_router_url: None,
         arweave_url: url("http://127.0.0.1:1"),

@@ -658,7 +658,7 @@ fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
     let lanes = Lanes::new(&device, &module, &wasm, Alignment::Hinted).unwrap();
     let compiled = begun.elapsed();
     let longest = messages.iter().map(|message| message.len() + environment.len()).max().unwrap();
-    let mut processes = lanes.processes(lanes.shape(longest), copies).unwrap();
+    let mut processes = Processes::new(&lanes, lanes.shape(longest, 0), copies).unwrap();
     let mut native = Instance::new(&module).unwrap();
     let mut handed_back = 0;
     for (at, message) in messages.iter().enumerate() {
@@ -667,8 +667,8 @@ fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
         let calls: Vec<_> = (0..copies).map(|lane| (lane, call)).collect();
         for ((lane, call), came) in calls.iter().zip(processes.evaluate(&calls).unwrap()) {
             let evaluation = match came {
-                Came::Evaluated(evaluation) => *evaluation,
-                Came::HandedBack(why) => {
+                Ok(evaluation) => evaluation,
+                Err(why) => {
                     handed_back += 1;
                     eprintln!("{name} {at}: {why:?}");
                     processes.evaluate_natively(*lane, call).unwrap()
@@ -681,6 +681,82 @@ fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
     }
     eprintln!("{name}: compiled in {compiled:?}, {handed_back} handed back");
     assert_eq!(handed_back, 0, "{name}");
+}
+
+/// A memory that a message grows by one page, up to three, and the byte that it wrote there last.
+const GROWS: &str = r#"(module
+  (memory (export "memory") 1 3)
+  (global $sp (mut i32) (i32.const 4096))
+  (data (i32.const 8192) "{\"ok\":true,\"response\":{\"Output\":\"0\"}}")
+  (func (export "__wasm_call_ctors"))
+  (func (export "emscripten_stack_init"))
+  (func (export "emscripten_stack_get_end") (result i32) (i32.const 16))
+  (func (export "emscripten_stack_get_current") (result i32) (global.get $sp))
+  (func (export "_emscripten_stack_restore") (param i32) (global.set $sp (local.get 0)))
+  (func (export "_emscripten_stack_alloc") (param i32) (result i32)
+    (global.set $sp (i32.and (i32.sub (global.get $sp) (local.get 0)) (i32.const -16))) (global.get $sp))
+  (func (export "handle") (param i32 i32) (result i32) (local $at i32)
+    ;; A message that begins with `e` fails after it has written.
+    (local.set $at (i32.shl (memory.grow (i32.const 1)) (i32.const 16)))
+    (if (i32.ge_s (local.get $at) (i32.const 0)) (then
+      (i32.store8 (i32.const 8226) (i32.add (i32.const 48) (i32.load8_u (local.get $at))))
+      (i32.store8 (local.get $at) (i32.const 7))))
+    (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 101)) (then (i32.store8 (i32.const 8192) (i32.const 0))))
+    (i32.const 8192)))"#;
+
+#[test]
+fn seats_are_given_up_and_taken_again() {
+    let Some(device) = device() else { return };
+    let wasm = wat::parse_str(GROWS).unwrap();
+    let module = Engine::new(EngineSettings::default()).unwrap().load(&wasm, ModuleFormat::Emscripten4).unwrap();
+    let lanes = Lanes::new(&device, &module, &wasm, Alignment::Hinted).unwrap();
+    let mut seats = Seats::new(&lanes, lanes.shape(64, 3 << 16), 2).unwrap();
+    // Five processes visit two seats in turn; each has a twin that never saw a lane.
+    let mut processes: Vec<_> = (0..5).map(|_| [(); 2].map(|()| Instance::new(&module).unwrap())).collect();
+    let (mut in_lanes, mut seed) = (0, 7u32);
+    for round in 0..40 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let pair =
+            [(seed >> 8) as usize % 5, (seed >> 8) as usize % 5 + 1 + (seed >> 16) as usize % 4].map(|at| at % 5);
+        let message = if seed >> 28 == 3 { "e" } else { "x" };
+        let call = turn(message, "{}");
+        let memories = pair.map(|at| processes[at][0].memory().to_vec());
+        let visits: Vec<_> = pair
+            .iter()
+            .zip(&memories)
+            .map(|(at, memory)| Visit { stamp: processes[*at][0].stamp(), memory, call })
+            .collect();
+        let came = seats.evaluate(&visits, soon()).unwrap();
+        for (at, came) in pair.into_iter().zip(came) {
+            let [visitor, twin] = &mut processes[at];
+            let expected = twin.evaluate(&call).unwrap();
+            let evaluation = match came {
+                Came::Evaluated { evaluation, change } => {
+                    in_lanes += 1;
+                    assert_eq!(change.is_some(), evaluation.kept);
+                    if let Some(change) = &change {
+                        visitor.take_over(change).unwrap();
+                    }
+                    *evaluation
+                }
+                Came::HandedBack(_) => visitor.evaluate(&call).unwrap(),
+            };
+            assert_eq!((evaluation.outcome, evaluation.kept), (expected.outcome, expected.kept), "{round}: {at}");
+            assert!(visitor.memory() == twin.memory(), "{round}: memory of {at}");
+            // Now and then a process does something elsewhere.
+            if seed >> 24 & 7 == at as u32 {
+                for process in [visitor, twin] {
+                    process.evaluate(&call).unwrap();
+                }
+            }
+        }
+    }
+    assert!(in_lanes > 40, "{in_lanes} of 80");
+    // What does not fit comes back.
+    let long = "x".repeat(1000);
+    let memory = processes[0][0].memory().to_vec();
+    let came = seats.evaluate(&[Visit { stamp: None, memory: &memory, call: turn(&long, "{}") }], soon()).unwrap();
+    assert!(matches!(came[0], Came::HandedBack(HandedBack::Room)), "{came:?}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Error, Evaluation,
     guest::response::{self, Folded},
+    lanes::{Change, Stamp},
 };
 
 /// Most messages between two undo points. A process writes much the same pages again and again, so an undo point costs
@@ -95,6 +96,8 @@ pub struct Instance {
     past_time: Duration,
     interval: usize,
     broken: Option<String>,
+    /// What its memory is, if a lane may have the same.
+    stamp: Option<Stamp>,
 }
 
 impl Instance {
@@ -105,7 +108,7 @@ impl Instance {
     pub fn new(module: &Module) -> Result<Self, Error> {
         with_room(|| {
             let image = module.resting()?.image.copy()?;
-            Self::over(module, image, false)
+            Self::over(module, image, false, Some(Stamp::BEGINNING))
         })
         .map_err(|e| Error::host("cannot start a thread", e))?
     }
@@ -115,11 +118,11 @@ impl Instance {
     /// # Errors
     /// As [`Instance::new`].
     pub fn with_memory(module: &Module, memory: &[u8], has_state: bool) -> Result<Self, Error> {
-        with_room(|| Self::over(module, Image::of(memory)?, has_state))
+        with_room(|| Self::over(module, Image::of(memory)?, has_state, None))
             .map_err(|e| Error::host("cannot start a thread", e))?
     }
 
-    fn over(module: &Module, image: Image, has_state: bool) -> Result<Self, Error> {
+    fn over(module: &Module, image: Image, has_state: bool, stamp: Option<Stamp>) -> Result<Self, Error> {
         let live = Live::new(module, image)?;
         Ok(Self {
             module: module.clone(),
@@ -129,6 +132,7 @@ impl Instance {
             past_time: Duration::ZERO,
             interval: INTERVAL_MAX,
             broken: None,
+            stamp,
         })
     }
 
@@ -181,6 +185,7 @@ impl Instance {
         observe(self.memory());
         if folded.kept {
             self.has_state = true;
+            self.stamp = None;
             self.past.push(Past::of(call, self.past.last()));
             self.past_time += elapsed;
         } else {
@@ -262,7 +267,37 @@ impl Instance {
         }
         self.commit()?;
         let image = self.live.as_ref().expect("an unbroken process is live").memory.image().copy()?;
-        Self::over(&self.module, image, self.has_state)
+        Self::over(&self.module, image, self.has_state, self.stamp)
+    }
+
+    /// What its memory is, where lanes know it by name.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
+    /// Makes what a lane made of a message the state of this process, which must be the one that visited the lane.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the host has no memory for it; memory is then lost (see [`Self::is_broken`]).
+    pub fn take_over(&mut self, change: &Change) -> Result<(), Error> {
+        let taken = with_room(|| self.take_over_here(change)).map_err(|e| Error::host("cannot start a thread", e))?;
+        if let Err(error) = &taken {
+            self.broken.get_or_insert_with(|| format!("the process's memory was lost earlier: {error}"));
+        }
+        taken
+    }
+
+    fn take_over_here(&mut self, change: &Change) -> Result<(), Error> {
+        if let Some(why) = &self.broken {
+            return Err(Error::Host(why.clone()));
+        }
+        let live = self.live.as_mut().expect("an unbroken process is live");
+        live.overwrite(change.size, &change.parts)?;
+        live.memory.commit()?;
+        self.past.clear();
+        self.past_time = Duration::ZERO;
+        (self.has_state, self.stamp) = (true, Some(change.stamp));
+        Ok(())
     }
 
     /// False until a message was kept: until then a process has no state to show.

@@ -166,6 +166,26 @@ impl Live {
         self.export::<(), ()>(name)?.call(&mut self.store, ())
     }
 
+    /// Grows memory to a size and writes these parts of it.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if it cannot be of that size, or a part lies beyond it.
+    pub fn overwrite(&mut self, size: usize, parts: &[(usize, Vec<u8>)]) -> Result<(), Error> {
+        let failed = |why: String| Error::host("cannot take over a lane's memory", why);
+        let memory = self.store.data().memory.expect("set when instantiated");
+        let more = size.checked_sub(memory.data_size(&self.store)).ok_or_else(|| failed("it shrank".into()))?;
+        if more > 0 {
+            let pages = more as u64 / memory.page_size(&self.store);
+            memory.grow(&mut self.store, pages).map_err(|e| failed(format!("{e:#}")))?;
+        }
+        let bytes = memory.data_mut(&mut self.store);
+        for (at, part) in parts {
+            let slot = bytes.get_mut(*at..).and_then(|rest| rest.get_mut(..part.len()));
+            slot.ok_or_else(|| failed(format!("a part at {at} lies beyond its end")))?.copy_from_slice(part);
+        }
+        Ok(())
+    }
+
     fn write(&mut self, at: u64, bytes: &[u8]) {
         let memory = self.store.data().memory.expect("set when instantiated");
         let memory = memory.data_mut(&mut self.store);

@@ -66,6 +66,12 @@ pub struct Args {
     /// Port of the gateway; bundler, messenger and scheduler take the next three, the unit the fourth (0: the system chooses)
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
+    /// Which engine evaluates, as `lockstep serve` has it
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    engine: String,
+    /// The adapter for signatures and lanes, as `lockstep serve` has it
+    #[arg(long, value_name = "GPU", default_value = "auto")]
+    gpu: String,
     /// What the parts may log
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
@@ -97,6 +103,8 @@ impl Args {
             ("hydration_mode_nonce_limit", "0"),
             ("rate_limit_max_requests", "0"),
             ("default_log_level", &self.log_level),
+            ("engine", &self.engine),
+            ("gpu", &self.gpu),
         ])
         .map_err(|error| error.to_string())
     }

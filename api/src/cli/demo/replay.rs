@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -29,6 +30,13 @@ pub struct Replay {
     pub compile_seconds: f64,
     /// Messages evaluated, as the unit counts them.
     pub evaluated: f64,
+    /// Those of them that were evaluated in lanes, and in how many groups.
+    pub in_lanes: (f64, f64),
+    /// Compiling the module for lanes, seconds.
+    pub lanes_compile_seconds: f64,
+    /// SHA-256 of all results, process by process and in order, without their places in time: the same for every run of the
+    /// same messages.
+    pub results_hash: String,
 }
 
 /// Starts the second unit, replays, compares with the first, and stops it.
@@ -56,7 +64,7 @@ pub async fn run(
     .await;
     let replaying = began.elapsed();
     let after = Sample::of(&client.metrics(&unit).await?);
-    compare(client, first_unit, &unit, signed, faults).await;
+    let results_hash = compare(client, first_unit, &unit, signed, faults).await;
     server.stop().await;
     Ok(Replay {
         booting,
@@ -65,6 +73,9 @@ pub async fn run(
         gas: after.gas - before.gas,
         compile_seconds: after.compile_seconds,
         evaluated: after.evaluated - before.evaluated,
+        in_lanes: (after.in_lanes.0 - before.in_lanes.0, after.in_lanes.1 - before.in_lanes.1),
+        lanes_compile_seconds: after.lanes_compile_seconds,
+        results_hash,
     })
 }
 
@@ -92,8 +103,9 @@ async fn ask_each(
     progress.finish_and_clear();
 }
 
-/// Every process must have a result for itself and for each message, and the same in both units.
-async fn compare(client: &Client, first: &Url, second: &Url, signed: &SignedAll, faults: &Faults) {
+/// Every process must have a result for itself and for each message, and the same in both units. Gives the hash of all.
+async fn compare(client: &Client, first: &Url, second: &Url, signed: &SignedAll, faults: &Faults) -> String {
+    let mut hash = Sha256::new();
     for one in &signed.processes {
         let expected = one.messages.len() + 1;
         let pages =
@@ -107,10 +119,14 @@ async fn compare(client: &Client, first: &Url, second: &Url, signed: &SignedAll,
                 if first != second {
                     faults.add(format!("process {}: the two units have different results", one.id));
                 }
+                for edge in first["edges"].as_array().into_iter().flatten() {
+                    hash.update(edge["node"].to_string());
+                }
             }
             [Err(error), _] | [_, Err(error)] => faults.add(format!("results of process {}: {error}", one.id)),
         }
     }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is read from `/metrics`.
@@ -119,6 +135,8 @@ struct Sample {
     evaluated: f64,
     gas: f64,
     compile_seconds: f64,
+    in_lanes: (f64, f64),
+    lanes_compile_seconds: f64,
 }
 
 impl Sample {
@@ -127,7 +145,15 @@ impl Sample {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
         };
+        // Of all modules; there is one.
+        let sum = |name: &str| {
+            let of_module =
+                |line: &str| line.strip_prefix(name)?.strip_prefix('{')?.rsplit(' ').next()?.parse::<f64>().ok();
+            text.lines().filter_map(of_module).sum::<f64>()
+        };
         Self {
+            in_lanes: (sum("lockstep_lanes_messages_total"), sum("lockstep_lanes_groups_total")),
+            lanes_compile_seconds: sum("lockstep_lanes_compile_seconds"),
             engine_seconds: value("lockstep_evaluation_seconds_sum"),
             evaluated: value("lockstep_evaluation_seconds_count"),
             gas: value("lockstep_gas_total"),
@@ -143,7 +169,11 @@ mod tests {
     #[test]
     fn metrics_are_read_by_their_whole_name() {
         let text = "# HELP lockstep_gas Gas\nlockstep_gas_total_other 9\nlockstep_gas_total 7\nlockstep_compile_seconds_sum 0.5\n";
-        let sample = Sample::of(text);
+        let text = format!(
+            "{text}lockstep_lanes_messages_total{{module=\"a\"}} 5\nlockstep_lanes_messages_total{{module=\"b\"}} 2\n"
+        );
+        let sample = Sample::of(&text);
+        assert_eq!(sample.in_lanes, (7.0, 0.0));
         assert_eq!((sample.gas, sample.compile_seconds, sample.evaluated), (7.0, 0.5, 0.0));
     }
 }

@@ -68,6 +68,14 @@ impl fmt::Display for Report<'_> {
             0.0 => "not metered".to_owned(),
             gas => format!("{}/s", rounded(gas / replay.replaying.as_secs_f64().max(1e-9))),
         };
+        let lanes = match replay.in_lanes.1 {
+            0.0 => "messages while replaying: the native engine did all".to_owned(),
+            groups => format!(
+                "messages while replaying, in {} groups; kernel compiled in {} s",
+                rounded(groups),
+                rounded(replay.lanes_compile_seconds)
+            ),
+        };
         for (what, value, remark) in [
             ("signing", per_second(messages, self.signed.took), format!("RSA-4096, by the user, {} threads", cores())),
             ("spawning", per_second(processes, live.spawning), "sent, scheduled, booted".to_owned()),
@@ -89,6 +97,7 @@ impl fmt::Display for Report<'_> {
             ),
             ("one evaluation", format!("{} us", rounded(per_message * 1e6)), "inside the engine".to_owned()),
             ("gas", gas, "while replaying".to_owned()),
+            ("in lanes", rounded(replay.in_lanes.0), lanes),
             (
                 "memory per process",
                 format!("{} KiB", rounded(memory / 1024.0)),
@@ -107,7 +116,7 @@ impl fmt::Display for Report<'_> {
         ] {
             writeln!(f, "  {what:<22} {value:>14}   {remark}")?;
         }
-        Ok(())
+        writeln!(f, "  results' SHA-256       {}", replay.results_hash)
     }
 }
 

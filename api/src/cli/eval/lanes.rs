@@ -10,7 +10,7 @@ use std::{
 use lockstep_jit::{
     Evaluation, Instance, Module,
     gpu::Device,
-    lanes::{Alignment, Came, HandedBack, Lanes, Processes},
+    lanes::{Alignment, HandedBack, Lanes, Processes},
 };
 
 use super::{Args, print_rate, vectors::Vectors};
@@ -26,7 +26,7 @@ pub fn evaluate(args: &Args, vectors: &Vectors, module: &Module, wasm: &[u8], co
         let call = args.call(vectors, record);
         call.message.len() + call.environment.len()
     });
-    let shape = lanes.shape(longest.max().unwrap_or(0));
+    let shape = lanes.shape(longest.max().unwrap_or(0), 0);
     let most = lanes.processes_max(&shape);
     if most == 0 {
         return Err(format!("{} has no room for a tile of this module's lanes", device.found.name).into());
@@ -36,7 +36,7 @@ pub fn evaluate(args: &Args, vectors: &Vectors, module: &Module, wasm: &[u8], co
     let mut left = copies;
     while left > 0 {
         let count = left.min(most);
-        groups.push(lanes.processes(shape, count)?);
+        groups.push(Processes::new(&lanes, shape, count)?);
         left -= count;
     }
     eprintln!(
@@ -57,8 +57,8 @@ pub fn evaluate(args: &Args, vectors: &Vectors, module: &Module, wasm: &[u8], co
             let mut evaluations = Vec::with_capacity(calls.len());
             for ((lane, call), came) in calls.iter().zip(processes.evaluate(&calls)?) {
                 evaluations.push(match came {
-                    Came::Evaluated(evaluation) => *evaluation,
-                    Came::HandedBack(why) => {
+                    Ok(evaluation) => evaluation,
+                    Err(why) => {
                         *returned.entry(reason(why)).or_default() += 1;
                         processes.evaluate_natively(*lane, call)?
                     }
@@ -78,10 +78,8 @@ pub fn evaluate(args: &Args, vectors: &Vectors, module: &Module, wasm: &[u8], co
 
 fn reason(why: HandedBack) -> String {
     match why {
-        HandedBack::Bail(bail) => bail.name().to_owned(),
         HandedBack::Trap(trap) => trap.text().to_owned(),
-        HandedBack::Gas => "out of gas".to_owned(),
-        HandedBack::Text => "a response that is no text".to_owned(),
+        why => why.name().to_owned(),
     }
 }
 

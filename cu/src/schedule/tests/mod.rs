@@ -252,6 +252,8 @@ impl Net {
         UnitSettings {
             verify: crate::verify::Policy::Report,
             gpu: crate::verify::GpuSettings::OFF,
+            engine: crate::settings::EngineChoice::Native,
+            lane_wait: Duration::from_millis(20),
             su_url: Some(at("/su")),
             su_router_url: None,
             arweave_url: at("/gw"),

@@ -1,0 +1,325 @@
+//! Where a module's messages are sent to one engine or the other.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use lockstep_jit::{
+    Error, Evaluation, ModuleFormat,
+    lanes::{Came, HandedBack},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    EngineChoice, LanesCounts, Live, OwnedCall, Program,
+    group::{self, Offer},
+    rates::{Advice, Group, Rates},
+};
+use crate::store::Store;
+
+/// After an adapter failed, lanes are compiled again no sooner than after this.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+/// Rates are kept on disk no more often than this.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What holds for every module.
+pub(crate) struct Rules {
+    pub engine: EngineChoice,
+    /// How long a message waits for others.
+    pub wait: Duration,
+    /// Threads that evaluate natively.
+    pub threads: usize,
+    pub store: Arc<Store>,
+    pub counts: LanesCounts,
+    pub lives: Lives,
+}
+
+/// Threads of lanes, so that the unit can wait for their end: a program that ends while a driver is at work may crash.
+#[derive(Default)]
+pub(crate) struct Lives {
+    closing: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Rules {
+    /// Has all threads of lanes end with what they are at, and waits for that. Blocking.
+    pub(crate) fn close(&self) {
+        self.lives.closing.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut *self.lives.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // Whatever it ended with was logged.
+            let _ = thread.join();
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.lives.closing.load(Ordering::Relaxed)
+    }
+}
+
+/// A module's gate.
+pub(crate) struct Gate {
+    /// The module's id.
+    module: Arc<str>,
+    format: ModuleFormat,
+    program: Arc<dyn Program>,
+    pub(super) rules: Arc<Rules>,
+    /// Messages under way: ready, or being evaluated.
+    ready: AtomicUsize,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    rates: Rates,
+    /// What the rates of lanes were learnt on, in an earlier run.
+    adapter: Option<String>,
+    stage: Stage,
+    /// Messages that may still join the group that is tried.
+    trial: Trial,
+    kept: Instant,
+}
+
+/// How far lanes are.
+enum Stage {
+    /// Not wanted so far.
+    Idle,
+    /// Being compiled.
+    Compiling,
+    /// There.
+    Ready { offers: mpsc::Sender<Offer>, adapter: String },
+    /// The module cannot have any.
+    Refused,
+    /// The adapter failed.
+    Failed(Instant),
+}
+
+/// Whether a group is being tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    No,
+    /// It may be joined by so many.
+    Gathering(usize),
+    /// It is in the lanes.
+    Running,
+}
+
+/// A message under way, for as long as this is held.
+pub(crate) struct UnderWay<'a>(&'a Gate);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.ready.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(module: &str, format: ModuleFormat, program: Arc<dyn Program>, rules: Arc<Rules>) -> Arc<Self> {
+        let kept = match rules.engine {
+            EngineChoice::Native => None,
+            _ => rules.store.rates(module, format).unwrap_or_else(|error| {
+                tracing::warn!(module, %error, "what was learnt of the engines' rates cannot be read");
+                None
+            }),
+        };
+        let (rates, adapter) = kept.and_then(|text| Rates::from_text(&text)).unzip();
+        let known = Known {
+            rates: rates.unwrap_or_default(),
+            adapter,
+            stage: Stage::Idle,
+            trial: Trial::No,
+            kept: Instant::now(),
+        };
+        let (module, ready, known) = (module.into(), AtomicUsize::new(0), Mutex::new(known));
+        let gate = Arc::new(Self { module, format, program, rules, ready, known });
+        if gate.rules.engine == EngineChoice::Lanes {
+            gate.begin(&mut gate.lock());
+        }
+        gate
+    }
+
+    /// A message is ready.
+    pub(crate) fn enter(&self) -> UnderWay<'_> {
+        self.ready.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self)
+    }
+
+    /// Messages under way.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether a message that is ready should go to the lanes. It is not bound to.
+    pub(crate) fn prefers_lanes(self: &Arc<Self>) -> bool {
+        let Rules { engine, wait, threads, .. } = *self.rules;
+        if engine == EngineChoice::Native {
+            return false;
+        }
+        let (ready, now) = (self.ready(), Instant::now());
+        let mut known = self.lock();
+        match &known.stage {
+            Stage::Ready { .. } if engine == EngineChoice::Lanes => true,
+            Stage::Ready { .. } => match (known.trial, known.rates.advice(ready, threads, wait, now)) {
+                (_, Advice::Lanes) => true,
+                (Trial::No, Advice::Try) => {
+                    known.trial = Trial::Gathering(ready.saturating_sub(1));
+                    true
+                }
+                (Trial::Gathering(left), _) if left > 0 => {
+                    known.trial = Trial::Gathering(left - 1);
+                    true
+                }
+                _ => false,
+            },
+            Stage::Failed(since) if since.elapsed() < FAILURE_PAUSE => false,
+            Stage::Idle | Stage::Failed(_) => {
+                if engine == EngineChoice::Lanes || known.rates.is_worth_compiling(ready, threads, wait, now) {
+                    self.begin(&mut known);
+                }
+                false
+            }
+            Stage::Compiling | Stage::Refused => false,
+        }
+    }
+
+    /// Has lanes evaluate a message, together with others. Gives the process back and what came of the message; none: it
+    /// has to be evaluated natively. None at all: the process was lost with the thread that had it.
+    pub(crate) async fn evaluate(&self, live: Box<dyn Live>, call: OwnedCall) -> Option<(Box<dyn Live>, Option<Came>)> {
+        let (reply, visited) = oneshot::channel();
+        {
+            // Under the lock, so that no offer is made to a thread that has taken its last.
+            let known = self.lock();
+            let Stage::Ready { offers, .. } = &known.stage else {
+                return Some((live, None));
+            };
+            if let Err(mpsc::SendError(offer)) = offers.send(Offer { live, call, reply }) {
+                return Some((offer.live, None));
+            }
+        }
+        visited.await.ok()
+    }
+
+    /// A message was evaluated natively.
+    pub(crate) fn learn_native(&self, evaluation: &Evaluation) {
+        if self.rules.engine != EngineChoice::Native {
+            self.lock().rates.native(evaluation.gas_spent, evaluation.elapsed);
+        }
+    }
+
+    /// How long so many messages may be in the lanes.
+    pub(super) fn patience(&self, messages: usize) -> Duration {
+        let mut known = self.lock();
+        if let Trial::Gathering(_) = known.trial {
+            known.trial = Trial::Running;
+        }
+        match self.rules.engine {
+            EngineChoice::Auto => known.rates.patience(messages, self.rules.threads),
+            _ => Duration::MAX,
+        }
+    }
+
+    /// A group is back.
+    pub(super) fn learn_group(&self, group: &Group) {
+        self.rules.counts.group(&self.module, group.evaluated, group.took);
+        tracing::debug!(module = &*self.module, ?group, "a group of lanes is back");
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.rates.lanes(group, self.rules.threads, now);
+        known.trial = Trial::No;
+        if known.kept.elapsed() >= KEEP_EVERY {
+            known.kept = now;
+            self.keep(&known);
+        }
+    }
+
+    pub(super) fn count_handed_back(&self, why: HandedBack) {
+        tracing::debug!(module = &*self.module, ?why, "handed back to the native engine");
+        self.rules.counts.handed_back(&self.module, why);
+    }
+
+    /// Compiles the module for lanes and runs them, on a thread that lives as long as this gate.
+    fn begin(self: &Arc<Self>, known: &mut Known) {
+        known.stage = Stage::Compiling;
+        let (gate, program, module) = (Arc::downgrade(self), Arc::clone(&self.program), Arc::clone(&self.module));
+        let begun =
+            thread::Builder::new().name("lockstep-lanes".to_owned()).spawn(move || live(&gate, &*program, &module));
+        match begun {
+            Ok(thread) => {
+                let mut threads = self.rules.lives.threads.lock().unwrap_or_else(PoisonError::into_inner);
+                threads.retain(|thread| !thread.is_finished());
+                threads.push(thread);
+            }
+            Err(error) => {
+                tracing::warn!(module = &*self.module, %error, "no thread for lanes");
+                known.stage = Stage::Failed(Instant::now());
+            }
+        }
+    }
+
+    fn keep(&self, known: &Known) {
+        let Stage::Ready { adapter, .. } = &known.stage else { return };
+        if let Err(error) = self.rules.store.keep_rates(&self.module, self.format, &known.rates.to_text(adapter)) {
+            tracing::warn!(module = &*self.module, %error, "what was learnt of the engines' rates cannot be kept");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // No code that can panic runs under this lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.keep(&self.lock());
+    }
+}
+
+/// The life of a module's lanes: compiled, used, and given up with the gate or the adapter.
+fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
+    let begun = Instant::now();
+    let seating = program.lanes();
+    let (give, offers) = mpsc::channel();
+    {
+        let Some(gate) = gate.upgrade() else { return };
+        let mut known = gate.lock();
+        let seating = match &seating {
+            Ok(seating) => seating,
+            Err(Error::Module(why)) => {
+                tracing::info!(module = &**module, why, "lanes cannot take the module");
+                known.stage = Stage::Refused;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(module = &**module, %error, "no lanes for the module");
+                known.stage = Stage::Failed(Instant::now());
+                return;
+            }
+        };
+        let (adapter, took) = (seating.adapter().to_owned(), begun.elapsed());
+        tracing::info!(module = &**module, adapter, lanes = seating.lanes_max(), ?took, "module compiled for lanes");
+        gate.rules.counts.compiled(module, took);
+        if known.adapter.take().is_some_and(|other| other != adapter) {
+            known.rates.forget_lanes();
+        }
+        known.trial = Trial::No;
+        known.stage = Stage::Ready { offers: give, adapter };
+    }
+    let Ok(seating) = seating else { return };
+    let ended = group::run(gate, seating, &offers);
+    if let Err(why) = &ended {
+        tracing::warn!(module = &**module, why, "lanes failed; the native engine goes on");
+    }
+    if let Some(gate) = gate.upgrade() {
+        gate.lock().stage = if ended.is_ok() { Stage::Refused } else { Stage::Failed(Instant::now()) };
+    }
+    // Now nobody makes offers any more; those that were made go back.
+    while let Ok(Offer { live, reply, .. }) = offers.recv() {
+        let _ = reply.send((live, None));
+    }
+}

@@ -1,0 +1,147 @@
+//! A module's messages gathered into groups, on a thread of the module's own: whoever is ready within a short wait goes into
+//! the lanes together, and while they are there the next ones gather.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use lockstep_jit::{
+    Call,
+    lanes::{Came, Visit},
+};
+use tokio::sync::oneshot;
+
+use super::{Gate, Live, Seating, rates::Group};
+use crate::process::pool::panic_text;
+
+/// How often a thread without work looks whether the unit is closing.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// A message's inputs, owned.
+#[derive(Clone, Debug)]
+pub struct OwnedCall {
+    /// As of [`Call`].
+    pub message: String,
+    /// As of [`Call`].
+    pub environment: Arc<str>,
+    /// As of [`Call`].
+    pub seed: String,
+    /// Compute-Limit, gas.
+    pub gas_limit: u64,
+    /// Wall-clock bound.
+    pub time_limit: Duration,
+}
+
+impl OwnedCall {
+    fn borrow(&self) -> Call<'_> {
+        Call {
+            message: &self.message,
+            environment: &self.environment,
+            seed: &self.seed,
+            gas_limit: self.gas_limit,
+            time_limit: self.time_limit,
+        }
+    }
+}
+
+/// A process that gives its message, and itself, to the lanes for a while.
+pub(super) struct Offer {
+    pub live: Box<dyn Live>,
+    pub call: OwnedCall,
+    pub reply: oneshot::Sender<Visited>,
+}
+
+/// The process again, and what became of the message; none: the native engine has to do it.
+pub(super) type Visited = (Box<dyn Live>, Option<Came>);
+
+/// Takes offers until nobody can make any, or the adapter fails, which is the answer then.
+pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Receiver<Offer>) -> Result<(), String> {
+    let lanes_max = seating.lanes_max().max(1);
+    loop {
+        let first = match offers.recv_timeout(IDLE) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        // The gate must not be held while nobody is at it.
+        let Some(gate) = gate.upgrade().filter(|gate| !gate.rules.is_closing()) else {
+            return Ok(());
+        };
+        if let Some(first) = first {
+            let group = gather(&gate, first, offers, lanes_max);
+            evaluate(&gate, &mut *seating, group)?;
+        }
+    }
+}
+
+/// The first offer, and those that come within the wait after it: no more than there is room for, and without waiting for
+/// more than are under way.
+fn gather(gate: &Gate, first: Offer, offers: &Receiver<Offer>, lanes_max: usize) -> Vec<Offer> {
+    let mut group = vec![first];
+    let until = Instant::now() + gate.rules.wait;
+    while group.len() < lanes_max {
+        let left = until.saturating_duration_since(Instant::now());
+        let all_here = group.len() >= gate.ready();
+        match offers.recv_timeout(if all_here { Duration::ZERO } else { left }) {
+            Ok(offer) => group.push(offer),
+            Err(_) => break,
+        }
+    }
+    // Nobody waits for an answer that nobody wants.
+    group.retain(|offer| !offer.reply.is_closed());
+    group
+}
+
+fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Result<(), String> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let came = {
+        let visits: Vec<Visit<'_>> = group
+            .iter_mut()
+            .map(|offer| Visit { stamp: offer.live.stamp(), memory: offer.live.memory(), call: offer.call.borrow() })
+            .collect();
+        let time_limit = visits.iter().map(|visit| visit.call.time_limit).min().unwrap_or_default();
+        let deadline = begun + gate.patience(visits.len()).min(time_limit);
+        catch_unwind(AssertUnwindSafe(|| seating.evaluate(&visits, deadline)))
+    };
+    let took = begun.elapsed();
+    let (came, failure) = match came {
+        Ok(Ok(came)) => (came.into_iter().map(Some).collect(), Ok(())),
+        Ok(Err(lost)) => (Vec::new(), Err(lost.to_string())),
+        Err(panic) => (Vec::new(), Err(format!("the driver's library failed: {}", panic_text(panic)))),
+    };
+    if failure.is_ok() {
+        gate.learn_group(&group_of(&came, took));
+    }
+    let mut came: std::vec::IntoIter<Option<Came>> = came.into_iter();
+    for offer in group {
+        let came = came.next().flatten().filter(|came| match came {
+            Came::Evaluated { .. } => true,
+            Came::HandedBack(why) => {
+                gate.count_handed_back(*why);
+                false
+            }
+        });
+        // Whoever asked may have gone.
+        let _ = offer.reply.send((offer.live, came));
+    }
+    failure
+}
+
+fn group_of(came: &[Option<Came>], took: Duration) -> Group {
+    let mut group = Group { messages: came.len(), evaluated: 0, gas: 0, took };
+    for came in came {
+        if let Some(Came::Evaluated { evaluation, .. }) = came {
+            group.evaluated += 1;
+            group.gas += evaluation.gas_spent;
+        }
+    }
+    group
+}
