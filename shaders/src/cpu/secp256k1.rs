@@ -6,8 +6,8 @@
 //! either half of s; a key is a point of the curve with both coordinates below p. A recovery number of 2 or 3 means that
 //! the x of R is r + n. Whoever wants low s only, or other rules about how a signature is written, checks that before.
 //!
-//! Signatures that come with a recovery number and the key are first checked together, in a [`batch`], which finds valid what
-//! single checks find valid.
+//! Signatures that come with a recovery number and the key are first checked together (`batch`), and each alone where that
+//! does not show them valid: the answers are those of single checks.
 
 mod batch;
 mod buckets;

@@ -1,9 +1,9 @@
 //! ECDSA on secp256k1 (SEC 1, sections 4.1.4 and 4.1.6) as programs for [`super::curve`]: by public key, and by the
-//! Ethereum address of the key that the signature recovers to.
+//! key that the signature recovers to or that key's Ethereum address.
 //!
 //! The host works modulo the group's order, inverting once for a whole batch; the device computes u1 G + u2 Q by windows
 //! of fixed width with formulas that have no exceptions, and compares or, to recover, gives the point back for the host
-//! to hash. Both halves of the range of s are valid, as SEC 1 has it.
+//! to compare or hash. Both halves of the range of s are valid, as SEC 1 has it.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;

@@ -109,7 +109,7 @@ mod tests {
             // Points repeat, and are each other's negatives.
             let point = |at: usize| {
                 let multiple = Scalar::from(at as u64 % 5 + 1);
-                let multiple = if at % 2 == 0 { multiple } else { -multiple };
+                let multiple = if at.is_multiple_of(2) { multiple } else { -multiple };
                 (ProjectivePoint::GENERATOR * multiple).to_affine()
             };
             let terms: Vec<_> = numbers.iter().enumerate().map(|(at, number)| (point(at), *number)).collect();
