@@ -6,8 +6,8 @@
 //! either half of s; a key is a point of the curve with both coordinates below p. A recovery number of 2 or 3 means that
 //! the x of R is r + n. Whoever wants low s only, or other rules about how a signature is written, checks that before.
 //!
-//! Signatures that come with a recovery number and the key are first checked together (`batch`), and each alone where that
-//! does not show them valid: the answers are those of single checks.
+//! Signatures that come with a recovery number and the key are first checked together (`batch`), and each alone where
+//! that does not show them valid: the answers are those of single checks.
 
 mod batch;
 mod buckets;
@@ -24,7 +24,8 @@ use crate::signature::{Secp256k1, Signer};
 
 /// Most items in one batch. Larger ones save little more and cost more when one item is bad.
 const BATCH_MAX: usize = 256;
-/// Fewest items worth a thread: a third of a millisecond of work. For less, waiting for a busy core costs more than is won.
+/// Fewest items worth a thread: a third of a millisecond of work. For less, waiting for a busy core costs more than is
+/// won.
 const GRAIN_MIN: usize = 16;
 
 /// Verifies each item.

@@ -1,16 +1,19 @@
 //! Many signatures shown to be valid by one equation.
 //!
-//! A signature with a recovery number names a point R: r is its x, and the number tells which y. It recovers to
-//! Q = (s R - z G) / r, z being the digest as a number, so where the key is known, "it recovers to Q" is the equation
-//! R = (z/s) G + (r/s) Q, for r and s from 1 to n - 1, R and Q on the curve. A batch checks one random linear combination
-//! of the items' equations. The group has the prime order n: where one side of some equation is another point than the
-//! other side, and whatever the other items are, at most one of the 2¹²⁸ values of that item's factor makes the combination
-//! hold. So a batch holds if each item does, and otherwise fails but for a chance of 2⁻¹²⁸.
+//! A signature with a recovery number names a point R: r is its x, and the number tells which y. With the digest as a
+//! number z, it recovers to Q = (s R - z G) / r. So where the key is known, "it recovers to Q" is the equation
 //!
-//! Of each R a short multiple is added, by [`buckets`](super::buckets); G and each key, of which there are fewer, get long
-//! factors. What is left to single checks: signers named in another way; recovery numbers 2 and 3, which come once in 2¹²⁷
-//! signatures; items without an equation; batches so small, or with so many keys, that they would cost more; and all items
-//! of a batch that fails.
+//! R = (z/s) G + (r/s) Q
+//!
+//! for r and s from 1 to n - 1, R and Q on the curve. A batch checks one random linear combination of the items'
+//! equations. The group has the prime order n: where the two sides of some equation differ, and whatever the other items
+//! are, at most one of the 2¹²⁸ values of that item's factor makes the combination hold. So a batch holds if each item
+//! does, and otherwise fails but for a chance of 2⁻¹²⁸.
+//!
+//! Of each R a short multiple is added, by [`buckets`](super::buckets); G and each key, of which there are fewer, get
+//! long factors. What is left to single checks: signers named in another way; recovery numbers 2 and 3, which come once
+//! in 2¹²⁷ signatures; items without an equation; batches so small, or with so many keys, that they would cost more;
+//! and all items of a batch that fails.
 
 use std::collections::{HashMap, HashSet};
 

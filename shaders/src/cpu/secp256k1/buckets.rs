@@ -1,10 +1,10 @@
 //! Sums of many points of secp256k1, each times a random factor of 128 bits.
 //!
-//! By buckets, which is Pippenger's method ("On the evaluation of powers and monomials", 1980): a factor is cut into digits;
-//! for one place of all factors the points are added up by digit, and the sums by digit then count by running sums. Digits
-//! are signed, since a point's negative costs nothing and half of the buckets are saved. That needs no carries where
-//! factors are random: any number of 128 bits is taken, and half a digit is taken off in every place. k256's additions have
-//! no exceptions: points may repeat, and cancel each other.
+//! By buckets, which is Pippenger's method ("On the evaluation of powers and monomials", 1980): a factor is cut into
+//! digits; for one place of all factors the points are added up by digit, and the sums by digit then count by running
+//! sums. Digits are signed, since a point's negative costs nothing and half of the buckets are saved. That needs no
+//! carries where factors are random: any number of 128 bits is taken, and half a digit is taken off in every place.
+//! k256's additions have no exceptions: points may repeat, and cancel each other.
 
 use std::ops::RangeInclusive;
 
