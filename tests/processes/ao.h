@@ -268,6 +268,26 @@ static void say_number(u64 n) { put_number(&said, n); }
 // Makes this answer an error: state goes back to what it was, nothing is sent. More calls add to the error's text.
 static void fail(const char *t) { put(&failed, t); }
 
+// First tag of this name as a whole number within bounds; else this answer is an error and it answers 0.
+static int read_number(const char *message, const char *name, u64 least, u64 most, u32 *out) {
+  char written[24];
+  u64 n;
+  if (tag(message, name, written, sizeof written) < 0 || !decimal(written, &n) || n < least || n > most) {
+    fail(name), fail(": expected a whole number from "), put_number(&failed, least), fail(" to "), put_number(&failed, most);
+    return 0;
+  }
+  *out = (u32)n;
+  return 1;
+}
+
+// Adds a number to the text of this answer, in hexadecimal digits.
+static void say_hex(u64 n, u32 digits) {
+  char hex[17];
+  hex[digits] = 0;
+  while (digits--) hex[digits] = "0123456789abcdef"[n & 15], n >>= 4;
+  say(hex);
+}
+
 static u64 references;  // part of the state: anchors of outgoing messages must differ
 
 typedef struct {

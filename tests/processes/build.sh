@@ -7,10 +7,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 target=(--target=wasm32-unknown-unknown -mcpu=mvp)
 clang "${target[@]}" -c stack.s -o "$work/stack.o"
-[ $# -gt 0 ] || set -- counter.c token.c miner.c
+[ $# -gt 0 ] || set -- counter.c token.c miner.c miner-array.c pricing.c matvec.c nbody.c
 for file in "$@"; do
   name=${file%.c}
-  clang "${target[@]}" -std=c11 -Os -ffreestanding -fno-builtin -nostdlib -Wall -Wextra -Werror -Wno-unused-function \
+  clang "${target[@]}" -std=c11 -Os -ffreestanding -fno-builtin -fno-math-errno -nostdlib -Wall -Wextra -Werror -Wno-unused-function \
     -DSTACK_BYTES=$stack_bytes -DSTACK_KEPT=4096 -c "$file" -o "$work/$name.o"
   wasm-ld "$work/$name.o" "$work/stack.o" -o "$name.wasm" --no-entry --export=__wasm_call_ctors --export-table --strip-all \
     -z stack-size=$stack_bytes --initial-memory=131072 --max-memory=131072

@@ -17,6 +17,9 @@ const pushed = (by) => ({ from: peer, signer: by })
 const genesis = '01000000' + '00'.repeat(32) + '3ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a' + '29ab5f49' + 'ffff001d'
 const mine = (First, Count, Header = genesis) => act('Mine', { Header, First: String(First), Count: String(Count) })
 
+const price = (Spot, Strike, Volatility, Steps, Paths, Seed) =>
+  act('Price', Object.fromEntries(Object.entries({ Spot, Strike, Volatility, Steps, Paths, Seed }).map(([name, n]) => [name, String(n)])))
+
 const steps = {
   counter: [
     act('Get'), act('Increment'), act('Increment', { By: '41' }), act('Get'),
@@ -45,6 +48,23 @@ const steps = {
     act('Best'), mine(2083236893 - 50, 100), act('Best'), mine(0, 200), act('Best'), mine(4294967290, 12), mine(2083236893, 1), act('Best'),
     mine(0, 50, 'ff'.repeat(76)), mine(0, 0), mine(0, 4194305), mine(-1, 5), mine(4294967296, 5), mine(0, 5, 'zz'.repeat(76)), mine(0, 5, '00'), act('Mine'),
     act('Sleep'), { tags: {} }, mine(1000000, 1000, genesis.toUpperCase()), act('Best', {}, { signer: stranger }), act('Best', {}, pushed(stranger))
+  ],
+  pricing: [
+    act('Last'), price(100, 100, 100, 16, 1000, 1), act('Last'), price(100, 110, 100, 252, 200, 4294967295), price(999, 1, 1000, 64, 100, 7),
+    price(1, 1000000, 1000, 64, 50, 8), price(1000000, 999999, 0, 1, 1, 9), price(3, 2, 1000, 4096, 5, 10), act('Last'),
+    price(0, 100, 100, 16, 10, 1), price(100, 1000001, 100, 16, 10, 1), price(100, 100, 1001, 16, 10, 1), price(100, 100, -1, 16, 10, 1),
+    price(100, 100, 100, 0, 10, 1), price(100, 100, 100, 4097, 10, 1), price(100, 100, 100, 16, 0, 1), price(100, 100, 100, 16, 1048577, 1),
+    price(100, 100, 100, 16, 10, 0), act('Price'), act('Sleep'), { tags: {} }, act('Last', {}, { signer: stranger })
+  ],
+  matvec: [
+    act('Multiply', { Seed: '1', Repeats: '1' }), act('Load', { Seed: '1' }), act('Multiply', { Seed: '1', Repeats: '1' }),
+    act('Multiply', { Seed: '2', Repeats: '3' }), act('Load', { Seed: '4294967295' }), act('Multiply', { Seed: '1', Repeats: '1' }),
+    act('Load', { Seed: '0' }), act('Load'), act('Multiply', { Seed: '0', Repeats: '1' }), act('Multiply', { Seed: '1', Repeats: '0' }),
+    act('Multiply', { Seed: '1', Repeats: '4097' }), act('Sleep'), { tags: {} }, act('Multiply', { Seed: '77', Repeats: '2' }, { signer: stranger })
+  ],
+  nbody: [
+    act('State'), act('Advance', { Steps: '1' }), act('Advance', { Steps: '9' }), act('Advance', { Steps: '0' }), act('Advance', { Steps: '1000001' }),
+    act('Advance'), act('State', {}, { signer: stranger }), act('Advance', { Steps: '90' }), act('Sleep'), { tags: {} }, act('State')
   ]
 }
 

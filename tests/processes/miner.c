@@ -4,7 +4,8 @@
 //   Best                  answers the best of all messages so far, and how many hashes were tried
 //
 // The rounds are written out and every word is a scalar, so that a compiler keeps all of it in registers: the loop over nonces
-// touches no memory. Both hashes of a nonce go through one copy of the rounds (two turns of the inner loop).
+// touches no memory. Both hashes of a nonce go through one copy of the rounds (two turns of the inner loop). With
+// SCHEDULE_IN_MEMORY the same is written as it is everywhere else, with arrays on the stack.
 #include "ao.h"
 
 #define COUNT_MAX 4194304u
@@ -15,6 +16,59 @@ static u64 tried;
 static u32 best_nonce, best_hash[8];
 
 #define ROR(x, n) __builtin_rotateright32(x, n)
+#ifdef SCHEDULE_IN_MEMORY
+static const u32 constants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
+    0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
+    0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
+    0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3,
+    0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
+    0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+// FIPS 180-4, section 6.2.2, as it is usually written.
+static void compress(u32 state[8], const u32 block[16]) {
+  u32 w[64];
+  for (u32 i = 0; i < 16; i++) w[i] = block[i];
+  for (u32 i = 16; i < 64; i++)
+    w[i] = w[i - 16] + (ROR(w[i - 15], 7) ^ ROR(w[i - 15], 18) ^ (w[i - 15] >> 3)) + w[i - 7] +
+           (ROR(w[i - 2], 17) ^ ROR(w[i - 2], 19) ^ (w[i - 2] >> 10));
+  u32 a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
+  for (u32 i = 0; i < 64; i++) {
+    u32 t = h + (ROR(e, 6) ^ ROR(e, 11) ^ ROR(e, 25)) + (g ^ (e & (f ^ g))) + constants[i] + w[i];
+    u32 u = (ROR(a, 2) ^ ROR(a, 13) ^ ROR(a, 22)) + ((a & b) | (c & (a | b)));
+    h = g, g = f, f = e, e = d + t, d = c, c = b, b = a, a = t + u;
+  }
+  state[0] += a, state[1] += b, state[2] += c, state[3] += d, state[4] += e, state[5] += f, state[6] += g, state[7] += h;
+}
+
+static void mine(const u32 header[19], u32 nonce, u32 count, u32 *nonce_out, u32 hash[8]) {
+  u32 first[8], second[8], block[16];
+  memcpy(first, initial, sizeof first);
+  compress(first, header);
+  for (u32 i = 0; i < 8; i++) hash[i] = ~0u;
+  *nonce_out = nonce;
+  do {
+    for (u32 i = 0; i < 16; i++) block[i] = 0;
+    for (u32 i = 0; i < 3; i++) block[i] = header[16 + i];
+    block[3] = __builtin_bswap32(nonce), block[4] = 0x80000000, block[15] = 640;
+    memcpy(second, first, sizeof second);
+    compress(second, block);
+    for (u32 i = 0; i < 8; i++) block[i] = second[i];
+    block[8] = 0x80000000;
+    for (u32 i = 9; i < 15; i++) block[i] = 0;
+    block[15] = 256;
+    memcpy(second, initial, sizeof second);
+    compress(second, block);
+    // The hash is a little-endian number: its last word, bytes turned, is the most significant.
+    u32 h0 = __builtin_bswap32(second[7]), h1 = __builtin_bswap32(second[6]);
+    if (h0 < hash[0] || (h0 == hash[0] && h1 < hash[1])) {  // 64 equal leading bits are not seen in four million tries
+      for (u32 i = 0; i < 8; i++) hash[i] = __builtin_bswap32(second[7 - i]);
+      *nonce_out = nonce;
+    }
+    nonce++;
+  } while (--count);
+}
+#else
 #define STEP(a, b, c, d, e, f, g, h, k, w)                                                    \
   t = h + (ROR(e, 6) ^ ROR(e, 11) ^ ROR(e, 25)) + (g ^ (e & (f ^ g))) + k + w;                \
   d += t;                                                                                     \
@@ -91,6 +145,7 @@ static void mine(const u32 header[19], u32 nonce, u32 count, u32 *nonce_out, u32
   *nonce_out = chosen;
   hash[0] = b0, hash[1] = b1, hash[2] = b2, hash[3] = b3, hash[4] = b4, hash[5] = b5, hash[6] = b6, hash[7] = b7;
 }
+#endif
 
 static int smaller(const u32 a[8], const u32 b[8]) {
   for (int i = 0; i < 8; i++)
@@ -113,17 +168,6 @@ static int read_header(const char *message, u32 header[19]) {
     if (high < 0 || low < 0) return 0;
     header[i] = (u32)high << 16 | (u32)low;
   }
-  return 1;
-}
-
-static int read_number(const char *message, const char *name, u64 least, u64 most, u32 *out) {
-  char written[24];
-  u64 n;
-  if (tag(message, name, written, sizeof written) < 0 || !decimal(written, &n) || n < least || n > most) {
-    fail(name), fail(": expected a whole number from "), put_number(&failed, least), fail(" to "), put_number(&failed, most);
-    return 0;
-  }
-  *out = (u32)n;
   return 1;
 }
 

@@ -20,7 +20,7 @@ for (const [file, { file: vectors, plain }] of Object.entries(golden)) {
   })
 }
 
-for (const name of ['counter', 'token', 'miner']) {
+for (const name of ['counter', 'token', 'miner', 'pricing', 'matvec', 'nbody']) {
   for (const [suffix, format] of Object.entries({ '': 'wasm32-unknown-emscripten4', '-metered': 'wasm32-unknown-emscripten-metering' })) {
     test(`${name}${suffix}: outputs, memory and gas`, async () => {
       const file = path.join(tests, 'processes', `${name}${suffix}.json`)

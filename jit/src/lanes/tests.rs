@@ -634,11 +634,11 @@ fn modules_that_are_too_much_are_refused_and_say_why() {
     Kernel::compile(&wat::parse_str(&wat).unwrap(), false, form, &["f"]).unwrap();
 }
 
-/// The vector file of a shipped process: its module, the environment, and the messages.
-fn shipped(name: &str) -> (Vec<u8>, String, Vec<String>) {
+/// A shipped process, and of a vector file the environment and the messages.
+fn shipped(name: &str, vectors: &str) -> (Vec<u8>, String, Vec<String>) {
     let folder = format!("{}/../tests/processes", env!("CARGO_MANIFEST_DIR"));
     let wasm = std::fs::read(format!("{folder}/{name}.wasm")).unwrap();
-    let file = crate::json::parse(&std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap()).unwrap();
+    let file = crate::json::parse(&std::fs::read_to_string(format!("{folder}/{vectors}.json")).unwrap()).unwrap();
     let messages = file["records"].as_array().unwrap().iter().map(|record| crate::json::to_js_string(&record["msg"]));
     (wasm, crate::json::to_js_string(&file["env"]), messages.collect())
 }
@@ -650,8 +650,13 @@ fn turn<'a>(message: &'a str, environment: &'a str) -> crate::Call<'a> {
 
 /// Every message of a shipped process, in as many lanes as there are copies, against the native engine.
 fn processes_agree(name: &str, format: ModuleFormat, copies: u32) {
+    variants_agree(name, name, format, copies);
+}
+
+/// The same of another process that takes those messages.
+fn variants_agree(name: &str, vectors: &str, format: ModuleFormat, copies: u32) {
     let Some(device) = device() else { return };
-    let (wasm, environment, messages) = shipped(name);
+    let (wasm, environment, messages) = shipped(name, vectors);
     let engine = Engine::new(EngineSettings::default()).unwrap();
     let module = engine.load(&wasm, format).unwrap();
     let begun = std::time::Instant::now();
@@ -772,6 +777,26 @@ fn a_token_ledger_in_lanes_counts_its_gas() {
 #[test]
 fn a_miner_in_lanes_finds_what_a_miner_finds() {
     processes_agree("miner", ModuleFormat::Emscripten4, 70);
+}
+
+#[test]
+fn a_miner_with_its_schedule_in_memory_finds_them_in_lanes_too() {
+    variants_agree("miner-array", "miner", ModuleFormat::EmscriptenMetering, 9);
+}
+
+#[test]
+fn options_in_lanes_cost_what_they_cost() {
+    processes_agree("pricing", ModuleFormat::EmscriptenMetering, 9);
+}
+
+#[test]
+fn weights_in_lanes_make_the_same_products() {
+    processes_agree("matvec", ModuleFormat::EmscriptenMetering, 9);
+}
+
+#[test]
+fn planets_in_lanes_move_to_the_bit_as_natively() {
+    processes_agree("nbody", ModuleFormat::EmscriptenMetering, 9);
 }
 
 #[test]

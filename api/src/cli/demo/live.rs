@@ -71,7 +71,7 @@ pub async fn run(
                 let answered = async {
                     client.send(message).await.map_err(|error| error.to_string())?;
                     let answer = client.result(&unit, &one.id, &message.id_text()).await;
-                    workload.check(nth, &answer.map_err(|error| error.to_string())?)
+                    workload.check(nth, message, &answer.map_err(|error| error.to_string())?)
                 };
                 match answered.await {
                     Ok(()) => latencies.push(began.elapsed()),

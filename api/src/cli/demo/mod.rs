@@ -27,7 +27,7 @@ use crate::logging;
 use crate::settings::Settings;
 use client::Client;
 use report::{Faults, Report};
-use workload::{Shipped, Workload};
+use workload::{MINER_NONCES_MAX, Shipped, Workload};
 
 /// Most processes and messages of one demo: all of them are kept in memory.
 const PROCESSES_MAX: u64 = 65_536;
@@ -51,6 +51,9 @@ pub struct Args {
     /// Which of the shipped modules to run
     #[arg(long, value_enum, default_value_t = Shipped::Counter, conflicts_with = "module")]
     shipped: Shipped,
+    /// Nonces that the miner tries in each message
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MINER_NONCES_MAX)))]
+    nonces: u32,
     /// Any ao module instead, aos included
     #[arg(long, value_name = "FILE", requires = "format")]
     module: Option<PathBuf>,
@@ -80,7 +83,7 @@ pub struct Args {
 impl Args {
     fn workload(&self) -> Result<Workload, String> {
         let (Some(path), Some(format)) = (&self.module, self.format) else {
-            return Ok(Workload::shipped(self.shipped));
+            return Ok(Workload::shipped(self.shipped, self.nonces));
         };
         let wasm = std::fs::read(path).map_err(|error| format!("module {}: {error}", path.display()))?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -221,14 +224,14 @@ fn bar(what: &'static str, length: u64) -> ProgressBar {
 /// Puts the shipped counter onto a network; its module's id.
 #[cfg(test)]
 pub(super) async fn publish_counter(devnet: &Devnet) -> Result<String, client::ClientError> {
-    Client::new(devnet.urls().clone())?.publish(&wallets::user(), &Workload::shipped(Shipped::Counter)).await
+    Client::new(devnet.urls().clone())?.publish(&wallets::user(), &Workload::shipped(Shipped::Counter, 0)).await
 }
 
 /// The counter's module as its owner signs it.
 #[cfg(test)]
 pub(super) fn counter_module() -> lockstep_cu::item::DataItem {
     use lockstep_cu::item::Draft;
-    let workload = Workload::shipped(Shipped::Counter);
+    let workload = Workload::shipped(Shipped::Counter, 0);
     let draft = Draft { tags: workload.module_tags(), data: workload.wasm.to_vec(), ..Draft::default() };
     wallets::user().sign(draft).expect("the tags fit")
 }
@@ -237,7 +240,7 @@ pub(super) fn counter_module() -> lockstep_cu::item::DataItem {
 #[cfg(test)]
 pub(super) fn counter_tags(module: &str, devnet: &Devnet) -> Vec<lockstep_cu::item::Tag> {
     let (scheduler, authority) = (devnet.scheduler().address(), devnet.messenger().address());
-    Workload::shipped(Shipped::Counter).process_tags(module, &scheduler, &authority)
+    Workload::shipped(Shipped::Counter, 0).process_tags(module, &scheduler, &authority)
 }
 
 #[cfg(test)]
@@ -266,6 +269,8 @@ mod tests {
             &["--processes", "0"],
             &["--messages", "0"],
             &["--messages", "99999999999"],
+            &["--nonces", "0"],
+            &["--nonces", "4194305"],
         ] {
             assert!(args(line).is_err(), "{line:?}");
         }

@@ -50,7 +50,7 @@ pub async fn sign_all(
         let born = sign_drafts(&user, processes, &draft, &bar("processes", processes))?;
         let ids: Vec<_> = born.iter().map(DataItem::id).collect();
         let began = Instant::now();
-        let draft = |nth: u64| workload.message(&ids[(nth % processes) as usize]);
+        let draft = |nth: u64| workload.message(&ids[(nth % processes) as usize], nth);
         let signed = sign_drafts(&user, messages, &draft, &bar("signing", messages))?;
         let took = began.elapsed();
         let mut all: Vec<Signed> =
