@@ -27,7 +27,7 @@ use std::{
 use lockstep_jit::{
     Call, Engine, EngineSettings, Evaluation, Instance, Module, ModuleFormat, gas,
     gpu::{Choice, Device},
-    lanes::{Alignment, Came, HandedBack, Lanes, Processes},
+    lanes::{Alignment, HandedBack, Lanes, Processes},
     spawn_evaluator,
 };
 use programs::Program;
@@ -218,7 +218,7 @@ impl Both<'_> {
         let messages: Vec<String> = (0..count).map(|process| self.program.message(process, self.work)).collect();
         let before = self.program.before();
         let longest = messages.iter().chain(&before).map(String::len).max().unwrap_or(0) + self.environment.len();
-        let shape = self.lanes.shape(longest);
+        let shape = self.lanes.shape(longest, 0);
         // On the device, and the memories of both engines on the host.
         let wanted = (u64::from(count) * 3 * 4 * u64::from(shape.lane_words)) >> 20;
         let available = available_mib();
@@ -233,7 +233,7 @@ impl Both<'_> {
         let mut all = Vec::new();
         for group in 0..groups {
             let (from, to) = (count * group / groups, count * (group + 1) / groups);
-            all.push((from, self.lanes.processes(shape, to - from)?));
+            all.push((from, Processes::new(&self.lanes, shape, to - from)?));
         }
         if let Some(before) = &before {
             let texts = vec![before.clone(); count as usize];
@@ -268,9 +268,9 @@ impl Both<'_> {
                 (0..processes.count()).map(|lane| (lane, self.call(&messages[(*from + lane) as usize]))).collect();
             for ((lane, call), came) in calls.iter().zip(processes.evaluate(&calls)?) {
                 all.push(match came {
-                    Came::Evaluated(evaluation) => *evaluation,
-                    Came::HandedBack(HandedBack::Trap(trap)) => return Err(trap.text().into()),
-                    Came::HandedBack(_) => {
+                    Ok(evaluation) => evaluation,
+                    Err(HandedBack::Trap(trap)) => return Err(trap.text().into()),
+                    Err(_) => {
                         handed_back += 1;
                         processes.evaluate_natively(*lane, call)?
                     }
