@@ -143,7 +143,8 @@ declare! {
         /// faster or not, and the unit does not start without an adapter; with `auto` lanes for messages with which they
         /// were measured to be faster, and until then, and for all others, the native engine.
         engine: EngineChoice = "auto", ["LOCKSTEP_ENGINE"];
-        /// How long a message may wait for others, to be evaluated with them in lanes.
+        /// How long a message waits for others, to be evaluated with them in lanes. Where they keep coming and a group takes
+        /// long, up to a fifth of its time.
         lane_wait: Duration = "10", ["LOCKSTEP_LANE_WAIT"];
         /// The environment variables guests see: those of the reference's container, or none.
         guest_env: GuestEnv = "reference", ["LOCKSTEP_GUEST_ENV"];

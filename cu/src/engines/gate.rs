@@ -28,6 +28,9 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 /// Rates are kept on disk no more often than this.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// A group gathers for no longer than this part of the time it will take, or the wait that is set.
+const GATHERING_SHARE: f64 = 0.2;
+
 /// What holds for every module.
 pub(crate) struct Rules {
     pub engine: EngineChoice,
@@ -80,7 +83,6 @@ struct Known {
     /// What the rates of lanes were learnt on, in an earlier run.
     adapter: Option<String>,
     stage: Stage,
-    /// Messages that may still join the group that is tried.
     trial: Trial,
     kept: Instant,
 }
@@ -103,8 +105,8 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trial {
     No,
-    /// It may be joined by so many.
-    Gathering(usize),
+    /// It may be joined.
+    Gathering,
     /// It is in the lanes.
     Running,
 }
@@ -165,13 +167,9 @@ impl Gate {
         match &known.stage {
             Stage::Ready { .. } if engine == EngineChoice::Lanes => true,
             Stage::Ready { .. } => match (known.trial, known.rates.advice(ready, threads, wait, now)) {
-                (_, Advice::Lanes) => true,
+                (_, Advice::Lanes) | (Trial::Gathering, _) => true,
                 (Trial::No, Advice::Try) => {
-                    known.trial = Trial::Gathering(ready.saturating_sub(1));
-                    true
-                }
-                (Trial::Gathering(left), _) if left > 0 => {
-                    known.trial = Trial::Gathering(left - 1);
+                    known.trial = Trial::Gathering;
                     true
                 }
                 _ => false,
@@ -211,16 +209,21 @@ impl Gate {
         }
     }
 
-    /// How long so many messages may be in the lanes.
-    pub(super) fn patience(&self, messages: usize) -> Duration {
+    /// How long a group may go on gathering as long as others come: a part of the time it will take.
+    pub(super) fn gathering(&self, messages: usize) -> Duration {
+        self.lock().rates.lanes_time(messages).unwrap_or_default().mul_f64(GATHERING_SHARE).max(self.rules.wait)
+    }
+
+    /// Whether so many messages should go into the lanes now, and how long they may be there.
+    pub(super) fn admits(&self, messages: usize) -> Option<Duration> {
+        let Rules { engine, wait, threads, .. } = *self.rules;
+        if engine != EngineChoice::Auto {
+            return Some(Duration::MAX);
+        }
         let mut known = self.lock();
-        if let Trial::Gathering(_) = known.trial {
-            known.trial = Trial::Running;
-        }
-        match self.rules.engine {
-            EngineChoice::Auto => known.rates.patience(messages, self.rules.threads),
-            _ => Duration::MAX,
-        }
+        let is_admitted = known.rates.advice(messages, threads, wait, Instant::now()) != Advice::Native;
+        known.trial = if is_admitted { Trial::Running } else { Trial::No };
+        is_admitted.then(|| known.rates.patience(messages, threads))
     }
 
     /// A group is back.

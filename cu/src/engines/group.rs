@@ -79,15 +79,15 @@ pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Rec
     }
 }
 
-/// The first offer, and those that come within the wait after it: no more than there is room for, and without waiting for
-/// more than are under way.
+/// The first offer, and those that come after it: no more than there is room for, no longer than it is worth, and without
+/// waiting for more than are under way.
 fn gather(gate: &Gate, first: Offer, offers: &Receiver<Offer>, lanes_max: usize) -> Vec<Offer> {
+    let begun = Instant::now();
     let mut group = vec![first];
-    let until = Instant::now() + gate.rules.wait;
     while group.len() < lanes_max {
-        let left = until.saturating_duration_since(Instant::now());
-        let all_here = group.len() >= gate.ready();
-        match offers.recv_timeout(if all_here { Duration::ZERO } else { left }) {
+        let is_all = group.len() >= gate.ready();
+        let left = gate.gathering(group.len()).saturating_sub(begun.elapsed());
+        match offers.recv_timeout(if is_all { Duration::ZERO } else { left.min(gate.rules.wait) }) {
             Ok(offer) => group.push(offer),
             Err(_) => break,
         }
@@ -101,6 +101,13 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
     if group.is_empty() {
         return Ok(());
     }
+    let Some(patience) = gate.admits(group.len()) else {
+        // Too few have come.
+        for Offer { live, reply, .. } in group {
+            let _ = reply.send((live, None));
+        }
+        return Ok(());
+    };
     let begun = Instant::now();
     let came = {
         let visits: Vec<Visit<'_>> = group
@@ -108,7 +115,7 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
             .map(|offer| Visit { stamp: offer.live.stamp(), memory: offer.live.memory(), call: offer.call.borrow() })
             .collect();
         let time_limit = visits.iter().map(|visit| visit.call.time_limit).min().unwrap_or_default();
-        let deadline = begun + gate.patience(visits.len()).min(time_limit);
+        let deadline = begun + patience.min(time_limit);
         catch_unwind(AssertUnwindSafe(|| seating.evaluate(&visits, deadline)))
     };
     let took = begun.elapsed();

@@ -137,6 +137,15 @@ impl Rates {
         messages as f64 * each / threads.max(1) as f64
     }
 
+    /// How long so many messages of mean work take in lanes, by the nearest size that is known.
+    pub fn lanes_time(&self, messages: usize) -> Option<Duration> {
+        let class = size_class(messages);
+        let nearest = self.lanes.iter().filter_map(|(at, mean)| Some((at.abs_diff(class), mean.rate()?)));
+        let (_, rate) = nearest.min_by_key(|(distance, _)| *distance)?;
+        let work = self.native.work / self.native.messages;
+        Duration::try_from_secs_f64(messages as f64 * work / rate).ok()
+    }
+
     /// How long a group may take before it has certainly lost.
     pub fn patience(&self, messages: usize, threads: usize) -> Duration {
         const TIMES: f64 = 4.0;
@@ -244,6 +253,8 @@ mod tests {
         lanes(&mut rates, Duration::from_millis(300), now);
         assert_eq!(rates.advice(64, 2, WAIT, now), Advice::Lanes);
         assert_eq!(rates.advice(127, 2, WAIT, now), Advice::Lanes);
+        assert_eq!(rates.lanes_time(64).map(|time| time.as_millis()), Some(300));
+        assert_eq!(rates.lanes_time(128).map(|time| time.as_millis()), Some(600));
         // A larger group is at least as fast a message; a smaller one takes at most as long.
         assert_eq!(rates.advice(1000, 2, WAIT, now), Advice::Lanes);
         assert_eq!(rates.advice(40, 2, WAIT, now), Advice::Lanes);

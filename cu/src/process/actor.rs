@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Shared,
-    evaluate::{self, Given, Ground, Mark, State, Turn, Verdict},
+    evaluate::{self, Given, Ground, Lane, Mark, State, Turn, Verdict},
     goal::{Fork, Goal, Got, Next, Standing, Waiter, Want, farther},
     pool::{Lost, Refused, closing},
     programs::Loaded,
@@ -227,14 +227,16 @@ impl Actor {
         if let Some(state) = &self.state {
             self.account(state.instance.resident_bytes(), true);
         }
-        let given = match entries.front() {
-            Some(entry) if in_lane => self.visit(ground, entry).await?,
-            _ => None,
+        let lane = match entries.front() {
+            Some(entry) if in_lane => self.visit(ground, entry).await?.map_or(Lane::Closed, Lane::Done),
+            _ if self.state.is_some() => Lane::Open,
+            // A process is made natively.
+            _ => Lane::Closed,
         };
         let job = {
             let (ground, keeper, state) = (Arc::clone(ground), self.shared.keeper.clone(), self.state.take());
             let view = Arc::clone(&self.view);
-            move || turn(&ground, &keeper, state, entries, first, given, &view)
+            move || turn(&ground, &keeper, state, entries, first, lane, &view)
         };
         let turn = match self.shared.pool.run(job) {
             Ok(done) => done.await,
@@ -505,7 +507,7 @@ fn turn(
     state: Option<State>,
     mut entries: VecDeque<Entry>,
     first: Option<Entry>,
-    given: Option<Given>,
+    lane: Lane,
     view: &View,
 ) -> Turn {
     match (first, state) {
@@ -513,7 +515,7 @@ fn turn(
             let entry = entries.pop_front().expect("there is one");
             evaluate::reset(ground, keeper, state, entry, &first)
         }
-        (_, state) => evaluate::turn(ground, keeper, state, entries, given, |state| view.reached(state)),
+        (_, state) => evaluate::turn(ground, keeper, state, entries, lane, |state| view.reached(state)),
     }
 }
 

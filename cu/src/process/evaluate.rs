@@ -33,6 +33,16 @@ pub(super) struct Ground {
     pub environment: Arc<str>,
 }
 
+/// Whether the first entry of a turn was in a lane.
+pub(super) enum Lane {
+    /// It was not, and all may go there if that turns out to be better.
+    Open,
+    /// It may not go there any more.
+    Closed,
+    /// A lane did it.
+    Done(Given),
+}
+
 /// What a lane made of an entry, before it is the process's.
 pub(super) struct Given {
     pub evaluation: Box<Evaluation>,
@@ -150,14 +160,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// Evaluates entries until they or the turn's time are used up. `passed` hears of each. The first may have been evaluated in
-/// a lane.
+/// Evaluates entries until they or the turn's time are used up, or lanes have become the better way. `passed` hears of each.
 pub(super) fn turn(
     ground: &Ground,
     keeper: &Keeper,
     state: Option<State>,
     entries: VecDeque<Entry>,
-    mut given: Option<Given>,
+    lane: Lane,
     passed: impl Fn(&State),
 ) -> Turn {
     let mut turn = Turn { state: None, done: Vec::new(), rest: entries, failure: None };
@@ -169,8 +178,12 @@ pub(super) fn turn(
         }
     };
     let began = Instant::now();
-    while let Some(entry) = turn.rest.pop_front() {
-        match step(ground, keeper, &mut state, &entry, given.take().map_or(By::Itself, By::Lane)) {
+    let is_open = matches!(lane, Lane::Open);
+    let mut by = if let Lane::Done(given) = lane { By::Lane(given) } else { By::Itself };
+    while !(is_open && ground.gate.prefers_lanes())
+        && let Some(entry) = turn.rest.pop_front()
+    {
+        match step(ground, keeper, &mut state, &entry, std::mem::replace(&mut by, By::Itself)) {
             Ok(verdict) => {
                 passed(&state);
                 turn.done.push((Mark::of(&entry, &ground.process.id), verdict));
