@@ -1,6 +1,7 @@
 //! Kernels of others: words that stay on the device, and what runs over them.
 
 use std::borrow::Cow;
+use std::sync::{Arc, PoisonError};
 
 use crate::device::{Device, Lost, OpenError};
 
@@ -105,6 +106,25 @@ impl Device {
         Ok(Kernel { pipeline: self.compile_source(name, source, Some(&layout))? })
     }
 
+    /// As [`Device::kernel`], of WGSL, for what many need: compiled when it is first asked for by this name, and kept.
+    ///
+    /// # Errors
+    /// As [`Device::kernel`].
+    pub fn kept_kernel(
+        &self,
+        name: &'static str,
+        text: impl FnOnce() -> String,
+        bindings: &[Access],
+    ) -> Result<Arc<Kernel>, OpenError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kept.get(name) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Arc::new(self.kernel(name, Source::Wgsl(&text()), bindings)?);
+        kept.insert(name, kernel.clone());
+        Ok(kernel)
+    }
+
     /// Begins a run: what is added to it happens in order, once it is finished.
     pub fn run(&self) -> Run<'_> {
         let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -185,7 +205,9 @@ mod tests {
     #[test]
     fn words_stay_on_the_device_between_runs() {
         let Some(device) = device() else { return };
-        let kernel = device.kernel("double", Source::Wgsl(DOUBLE), &[Access::Write]).unwrap();
+        let kernel = device.kept_kernel("double", || DOUBLE.to_owned(), &[Access::Write]).unwrap();
+        let again = device.kept_kernel("double", || panic!("it is kept"), &[Access::Write]).unwrap();
+        assert!(Arc::ptr_eq(&kernel, &again));
         // More workgroups than fit one dimension.
         let count = 64 * (u64::from(WORKGROUPS_MAX) + 3);
         let words = device.words("numbers", count).unwrap();

@@ -2,13 +2,15 @@
 //! noticing when it is gone.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::compute::Kernel;
 use crate::pipeline_cache::PipelineCache;
 
 /// Which adapter to use.
@@ -172,6 +174,8 @@ pub struct Device {
     pub(crate) queue: wgpu::Queue,
     state: Arc<State>,
     pipelines: Option<Arc<PipelineCache>>,
+    /// Kernels that are compiled once, by name.
+    pub(crate) kept: Arc<Mutex<HashMap<&'static str, Arc<Kernel>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -258,7 +262,7 @@ impl Device {
         let seen = state.clone();
         device.set_device_lost_callback(move |reason, text| seen.lose(format!("{reason:?}: {text}")));
         let pipelines = cache.and_then(|directory| PipelineCache::open(&device, &adapter.get_info(), directory));
-        Ok(Device { found, device, queue, state, pipelines: pipelines.map(Arc::new) })
+        Ok(Device { found, device, queue, state, pipelines: pipelines.map(Arc::new), kept: Arc::default() })
     }
 
     /// Has what was compiled kept on disk, where it is.

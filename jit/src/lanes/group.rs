@@ -25,9 +25,9 @@ const DISPATCHES_MAX: u32 = 16;
 pub struct Compiled {
     device: Device,
     machine: compute::Kernel,
-    to_lanes: compute::Kernel,
-    from_lanes: compute::Kernel,
-    broadcast: compute::Kernel,
+    to_lanes: Arc<compute::Kernel>,
+    from_lanes: Arc<compute::Kernel>,
+    broadcast: Arc<compute::Kernel>,
     tables: Words,
     entries: HashMap<String, Entry>,
     globals: usize,
@@ -45,16 +45,16 @@ impl Compiled {
         let tables = device.words("tables", kernel.tables.len() as u64)?;
         device.write(&tables, 0, &kernel.tables);
         use Access::{Read, Write};
-        let each_way = |name: &str, to_lanes: bool| {
-            let text = format!("const TO_LANES = {to_lanes};\n{moves}");
-            device.kernel(name, Source::Wgsl(&text), &[Write, Write, Read, Read])
+        let each_way = |name, to_lanes: bool| {
+            let text = || format!("const TO_LANES = {to_lanes};\n{moves}");
+            device.kept_kernel(name, text, &[Write, Write, Read, Read])
         };
-        let broadcast = include_str!("wgsl/broadcast.wgsl");
+        let broadcast = || include_str!("wgsl/broadcast.wgsl").to_owned();
         let compiled = Arc::new(Compiled {
             machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Read])?,
             to_lanes: each_way("to_lanes", true)?,
             from_lanes: each_way("from_lanes", false)?,
-            broadcast: device.kernel("broadcast", Source::Wgsl(broadcast), &[Write, Read])?,
+            broadcast: device.kept_kernel("broadcast", broadcast, &[Write, Read])?,
             tables,
             entries: kernel.entries,
             globals: kernel.initial_globals.len(),
