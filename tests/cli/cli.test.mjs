@@ -24,6 +24,19 @@ test('demo takes an aos module', { timeout: 300_000 }, async () => {
   for (const line of table) assert.match(done.out, line)
 })
 
+test('demo has the same results in lanes as natively', { timeout: 300_000 }, async () => {
+  const demo = ['demo', '--once', '--shipped', 'miner', '--nonces', '200', '--processes', '70', '--messages', '280']
+  const [native, lanes] = [await run([...demo, '--engine', 'native']), await run([...demo, '--engine', 'lanes'])]
+  for (const done of [native, lanes]) assert.equal(done.code, 0, done.out + done.err)
+  const hash = (done) => done.out.match(/results' SHA-256 +([0-9a-f]{64})/)[1]
+  assert.equal(hash(lanes), hash(native))
+  assert.match(native.out, /in lanes +0\.00 /)
+  assert.match(lanes.out, /in lanes +280 +messages while replaying, in [\d.]+ groups/)
+  const none = await run([...demo, '--engine', 'lanes', '--gpu', 'off'])
+  assert.notEqual(none.code, 0)
+  assert.match(none.err, /--engine lanes: .*no adapter/)
+})
+
 test('inspect shows what a module is, and why it would be refused', async () => {
   const fine = await run(['inspect', path.join(tests, 'processes', 'counter.wasm')])
   assert.equal(fine.code, 0)

@@ -25,6 +25,8 @@ use crate::store::Store;
 
 /// After an adapter failed, lanes are compiled again no sooner than after this.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+/// How often a module that waits for its lanes looks for them.
+const OPENING_TICK: Duration = Duration::from_millis(20);
 /// Rates are kept on disk no more often than this.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -143,6 +145,13 @@ impl Gate {
             gate.begin(&mut gate.lock());
         }
         gate
+    }
+
+    /// Waits until lanes are there or will not be, where they are what was asked for.
+    pub(crate) async fn opened(&self) {
+        while matches!(self.lock().stage, Stage::Compiling) && !self.rules.is_closing() {
+            tokio::time::sleep(OPENING_TICK).await;
+        }
     }
 
     /// A message is ready.

@@ -148,6 +148,7 @@ impl Programs {
             metrics.compile_seconds.observe(program.compile_time().as_secs_f64());
             tracing::info!(module = id, %format, seconds = program.compile_time().as_secs_f64(), "module loaded");
             let gate = Gate::new(&id, format, Arc::clone(&program), rules);
+            gate.opened().await;
             Ok(Loaded { program, gate })
         };
         // A task of its own: a request that goes away must not stop what others wait for.
