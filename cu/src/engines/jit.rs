@@ -9,7 +9,7 @@ use std::{
 use lockstep_jit::{
     Call, Engine, Error, Evaluation, Instance, Module, ModuleFormat,
     gpu::{Choice, Device, Lost},
-    lanes::{Alignment, Bail, Came, Change, HandedBack, Lanes, Seats, Stamp, Visit},
+    lanes::{Alignment, Bail, Came, Change, HandedBack, Lanes, Seats, Shape, Stamp, Visit},
 };
 
 use super::{Evaluator, Live, Program, Seating};
@@ -20,6 +20,8 @@ const WASM_BYTES_MAX: usize = 1 << 20;
 const LANES_MAX: u32 = 4096;
 /// Fewest lanes of a group: a tile.
 const LANES_MIN: u32 = 64;
+/// A page of linear memory.
+const PAGE_BYTES: usize = 1 << 16;
 /// Room for a message and its environment that every lane has.
 const TEXT_BYTES_MIN: usize = 8192;
 /// Room for them that no lane has more than.
@@ -95,8 +97,16 @@ impl Program for Loaded {
         };
         let device = self.adapter.device()?;
         let lanes = Lanes::new(&device, &self.module, wasm, Alignment::Hinted)?;
-        let seating =
-            Seated { device, module: self.module.clone(), wasm: wasm.clone(), lanes, is_hinted: true, seats: None };
+        let seating = Seated {
+            device,
+            module: self.module.clone(),
+            wasm: wasm.clone(),
+            lanes,
+            is_hinted: true,
+            seats: None,
+            text_bytes: TEXT_BYTES_MIN,
+            memory_bytes: 0,
+        };
         if seating.lanes_max() == 0 {
             return Err(Error::Module("a tile of its lanes does not fit the adapter".into()));
         }
@@ -121,25 +131,30 @@ struct Seated {
     /// Whether the kernel trusts the module's alignment hints.
     is_hinted: bool,
     seats: Option<Seats>,
+    /// Room that the seats have for a message and its environment.
+    text_bytes: usize,
+    /// Size of the memories that they were made for, without room to grow.
+    memory_bytes: usize,
 }
 
 impl Seated {
-    /// Seats for so many, with room for so much; those there are, if they will do.
+    /// Seats for so many, with room for so much if there can be; those there are, if they will do.
     fn seats(&mut self, count: u32, text_bytes: usize, memory_bytes: usize) -> Result<Option<&mut Seats>, Lost> {
-        let fits = |seats: &Seats| seats.count() >= count && seats.has_room(text_bytes, memory_bytes);
-        if !self.seats.as_ref().is_some_and(fits) {
-            let text_bytes = text_bytes.next_power_of_two().clamp(TEXT_BYTES_MIN, TEXT_BYTES_MAX);
-            // Memory that grows has room for one page more.
-            let shapes = [(text_bytes, memory_bytes + (1 << 16)), (text_bytes, memory_bytes), (TEXT_BYTES_MIN, 0)]
-                .map(|(text, memory)| self.lanes.shape(text, memory));
-            let shape = shapes.into_iter().find(|shape| self.lanes.processes_max(shape) >= count);
-            let Some(shape) = shape else {
-                return Ok(None);
-            };
+        let text_bytes = text_bytes.next_power_of_two().clamp(self.text_bytes, TEXT_BYTES_MAX);
+        let memory_bytes = memory_bytes.max(self.memory_bytes);
+        // Memory that grows has room for one page more. What is too large for all may be too large for one alone.
+        let sizes = [(text_bytes, memory_bytes, PAGE_BYTES), (text_bytes, memory_bytes, 0), (TEXT_BYTES_MIN, 0, 0)];
+        let shapes = sizes.map(|(text, memory, more)| (self.lanes.shape(text, memory + more), text, memory));
+        let fits = |shape: &Shape| self.lanes.processes_max(shape) >= count;
+        let Some((shape, text, memory)) = shapes.into_iter().find(|(shape, ..)| fits(shape)) else {
+            return Ok(None);
+        };
+        if !self.seats.as_ref().is_some_and(|seats| seats.count() >= count && *seats.shape() == shape) {
             let count = count.next_power_of_two().clamp(LANES_MIN, LANES_MAX).min(self.lanes.processes_max(&shape));
             // Not both at once: they may be large.
             self.seats = None;
             self.seats = Some(Seats::new(&self.lanes, shape, count)?);
+            (self.text_bytes, self.memory_bytes) = (text, memory);
         }
         Ok(self.seats.as_mut())
     }

@@ -141,8 +141,13 @@ impl Seats {
         self.group.lanes()
     }
 
+    /// Their sizes.
+    pub fn shape(&self) -> &Shape {
+        self.group.shape()
+    }
+
     /// Whether a message of so many bytes (with its environment) to a process of so many has room in a lane.
-    pub fn has_room(&self, text_bytes: usize, memory_bytes: usize) -> bool {
+    fn has_room(&self, text_bytes: usize, memory_bytes: usize) -> bool {
         let shape = self.group.shape();
         // Each text ends with a NUL, in a word of its own.
         let words = text_bytes / 4 + 4;
