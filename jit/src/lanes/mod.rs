@@ -4,6 +4,8 @@
 //! native engine would say, to the bit.
 
 mod build;
+#[cfg(any(test, feature = "differential"))]
+pub mod differential;
 mod ending;
 mod group;
 mod kernel;

@@ -4,15 +4,13 @@ mod spec;
 
 use std::collections::HashMap;
 
-use arbitrary::Unstructured;
 use lockstep_shaders::device::{Choice, Device};
-use wasmtime::Val;
 
-use super::*;
-use crate::{
-    Engine, EngineSettings, Instance, ModuleFormat,
-    instrument::{GAS_EXPORT, instrument},
+use super::{
+    differential::{Both, bits, forms, random_calls},
+    *,
 };
+use crate::{Engine, EngineSettings, Instance, ModuleFormat};
 
 /// The best adapter, a program if there is no better.
 pub fn device() -> Option<Device> {
@@ -26,156 +24,7 @@ pub fn device() -> Option<Device> {
     }
 }
 
-/// How integers of 64 bits can be computed here.
-fn forms(device: &Device) -> Vec<Integers> {
-    if device.found.int64 { vec![Integers::Native, Integers::Pairs] } else { vec![Integers::Pairs] }
-}
-
-/// What a call came to, on either engine.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    ended: Result<Vec<u64>, String>,
-    gas: Option<u64>,
-    memory: Vec<u8>,
-    globals: Vec<u64>,
-}
-
-fn bits(value: &Val) -> u64 {
-    match value {
-        Val::I32(v) => u64::from(*v as u32),
-        Val::I64(v) => *v as u64,
-        Val::F32(v) => u64::from(*v),
-        Val::F64(v) => *v,
-        other => panic!("{other:?} has no bits here"),
-    }
-}
-
-/// A module on both engines.
-struct Both {
-    wasm: Vec<u8>,
-    is_metered: bool,
-    native: wasmtime::Engine,
-    module: wasmtime::Module,
-}
-
 impl Both {
-    fn new(wasm: &[u8], is_metered: bool) -> Both {
-        let mut config = wasmtime::Config::new();
-        config.wasm_multi_memory(true).wasm_threads(true).wasm_memory64(true);
-        let native = wasmtime::Engine::new(&config).unwrap();
-        let instrumented = instrument(wasm, is_metered).unwrap();
-        let module = wasmtime::Module::new(&native, instrumented.wasm).unwrap();
-        Both { wasm: wasm.to_vec(), is_metered, native, module }
-    }
-
-    /// Each call on a fresh instance; first what every instance begins with.
-    fn native(&self, name: &str, arguments: &[u64]) -> (Seen, Seen) {
-        let mut store = wasmtime::Store::new(&self.native, ());
-        let instance = wasmtime::Instance::new(&mut store, &self.module, &[]).unwrap();
-        let state = |store: &mut wasmtime::Store<()>, ended| {
-            let names: Vec<_> = self.module.exports().map(|export| export.name().to_owned()).collect();
-            let memory = names.iter().find_map(|name| instance.get_memory(&mut *store, name));
-            let memory = memory.map(|m| m.data(&*store).to_vec());
-            let mut globals: Vec<(usize, u64)> = names
-                .iter()
-                .filter_map(|name| {
-                    let at = name.strip_prefix("lockstep.global.")?.parse().ok()?;
-                    Some((at, bits(&instance.get_global(&mut *store, name)?.get(&mut *store))))
-                })
-                .collect();
-            globals.sort_unstable();
-            let gas = instance.get_global(&mut *store, GAS_EXPORT).map(|gas| bits(&gas.get(&mut *store)));
-            Seen {
-                ended,
-                gas: gas.filter(|_| self.is_metered),
-                memory: memory.unwrap_or_default(),
-                globals: globals.into_iter().map(|(_, value)| value).collect(),
-            }
-        };
-        let before = state(&mut store, Ok(Vec::new()));
-        // The count is of gas above the limit.
-        if let Some(gas) = instance.get_global(&mut store, GAS_EXPORT) {
-            gas.set(&mut store, Val::I64(-(1 << 60))).unwrap();
-        }
-        let function = instance.get_func(&mut store, name).unwrap();
-        let ty = function.ty(&store);
-        let given: Vec<Val> = ty
-            .params()
-            .zip(arguments)
-            .map(|(ty, value)| match ty {
-                wasmtime::ValType::I32 => Val::I32(*value as i32),
-                wasmtime::ValType::I64 => Val::I64(*value as i64),
-                wasmtime::ValType::F32 => Val::F32(*value as u32),
-                _ => Val::F64(*value),
-            })
-            .collect();
-        let mut got = vec![Val::I32(0); ty.results().len()];
-        let ended = match function.call(&mut store, &given, &mut got) {
-            Ok(()) => Ok(got.iter().map(bits).collect()),
-            Err(error) => Err(format!("{}", error.root_cause())),
-        };
-        let mut after = state(&mut store, ended);
-        after.gas = after.gas.map(|gas| gas.wrapping_add(1 << 60));
-        (before, after)
-    }
-
-    /// As many lanes as there are calls, all in one dispatch.
-    fn lanes(
-        &self,
-        device: &Device,
-        integers: Integers,
-        before: &Seen,
-        calls: &[(&str, Vec<u64>)],
-    ) -> Result<Vec<(Ending, Seen)>, crate::Error> {
-        let mut names: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
-        names.dedup();
-        let kernel =
-            Kernel::compile(&self.wasm, self.is_metered, Form { integers, alignment: Alignment::Hinted }, &names)?;
-        let program = super::program::Program::read(&self.wasm, self.is_metered).unwrap();
-        let compiled = Compiled::new(device, kernel).unwrap();
-        let pages = before.memory.len() / 65_536;
-        let shape = compiled.shape(0, 4096, (pages as u32 + 2).max(2));
-        let group = Group::new(&compiled, shape, calls.len() as u32, &before.memory).unwrap();
-        let mut mutable = before.globals.iter();
-        let globals: Vec<u64> = program
-            .globals
-            .iter()
-            .map(|global| if global.is_mutable { *mutable.next().unwrap() } else { global.initial.unwrap_or(0) })
-            .collect();
-        let asked: Vec<_> = (0..)
-            .zip(calls)
-            .map(|(lane, (name, arguments))| Call {
-                lane,
-                entry: name,
-                arguments,
-                globals: &globals,
-                pages: pages as u32,
-                inbox: &[],
-            })
-            .collect();
-        let returned = group.run(&asked, std::time::Instant::now() + std::time::Duration::from_secs(20)).unwrap();
-        let memory: Vec<_> = (0..).zip(&returned).map(|(lane, r)| (lane, 0, r.pages * 65_536)).collect();
-        let memory = group.read_memory(&memory).unwrap();
-        let seen = returned
-            .into_iter()
-            .zip(memory)
-            .map(|(returned, memory)| {
-                let kept = |at: &usize| program.globals[*at].is_mutable;
-                let came = Seen {
-                    ended: match returned.ending {
-                        Ending::Done => Ok(returned.results),
-                        ending => Err(ending.to_string()),
-                    },
-                    gas: self.is_metered.then_some(returned.gas),
-                    memory,
-                    globals: (0..program.globals.len()).filter(kept).map(|at| returned.globals[at]).collect(),
-                };
-                (returned.ending, came)
-            })
-            .collect();
-        Ok(seen)
-    }
-
     /// Calls with all these arguments, on lanes side by side and one by one natively. Gives how many bailed.
     fn agree(&self, device: &Device, name: &str, calls: &[Vec<u64>]) -> usize {
         let mut bailed = 0;
@@ -831,9 +680,11 @@ fn random_modules_do_the_same_in_lanes() {
     let mut seed = first;
     while modules < count {
         assert!(seed - first < 50 * count, "hardly any seed gives a module");
-        if let Some((wasm, names)) = random_module(seed) {
+        let mut bytes = vec![0; 2048];
+        blake3::Hasher::new().update(b"lanes").update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        if let Some(compared) = random_calls(&device, seed, &bytes) {
             modules += 1;
-            match random_calls(&device, seed, &wasm, &names) {
+            match compared {
                 Ok(endings) => {
                     calls += endings.len();
                     for bail in endings.into_iter().flatten() {
@@ -852,104 +703,4 @@ fn random_modules_do_the_same_in_lanes() {
     assert!(refused * 10 < modules, "{refused} of {modules} refused");
     let handed_back: usize = bailed.values().sum();
     assert!(handed_back * 2 < calls, "{handed_back} of {calls} handed back: {bailed:?}");
-}
-
-/// Calls a random module's functions with random arguments on both engines, and compares. Gives for each call why it bailed, if
-/// it did; or why there is no kernel.
-fn random_calls(device: &Device, seed: u64, wasm: &[u8], names: &[String]) -> Result<Vec<Option<Bail>>, crate::Error> {
-    let both = Both::new(wasm, instrument(wasm, true).is_ok());
-    let mut asked = Vec::new();
-    for name in names {
-        for turn in 0..3 {
-            let digest = blake3::hash(format!("{seed} {name} {turn}").as_bytes());
-            let whole = digest.as_bytes().chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
-            // Small numbers reach memory.
-            let arguments: Vec<u64> =
-                whole.cycle().take(16).map(|n| if turn == 0 { n % 3 } else { n >> (n % 64) }).collect();
-            asked.push((name.as_str(), arguments));
-        }
-    }
-    let (before, _) = both.native(&names[0], &asked[0].1);
-    // Where integers can be computed both ways, half of the modules are.
-    let forms = forms(device);
-    let integers = forms[seed as usize / 4 % forms.len()];
-    let lanes = both.lanes(device, integers, &before, &asked)?;
-    let compare = |((name, arguments), (ending, lane)): (&(&str, Vec<u64>), (Ending, Seen))| {
-        if let Ending::Bail(bail) = ending {
-            return Some(bail);
-        }
-        let (_, native) = both.native(name, arguments);
-        if native.ended.as_ref().is_err_and(|why| why.contains("call stack exhausted")) {
-            return None;
-        }
-        match ending {
-            Ending::Done => assert!(
-                lane == native,
-                "module {seed} {name}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
-                lane.ended,
-                lane.gas,
-                lane.globals,
-                native.ended,
-                native.gas,
-                native.globals
-            ),
-            _ => assert_eq!(lane.ended, native.ended, "module {seed} {name}, {integers:?}"),
-        }
-        None
-    };
-    Ok(asked.iter().zip(lanes).map(compare).collect())
-}
-
-/// A module from the authors of the parser that ends, and the functions that it exports.
-fn random_module(seed: u64) -> Option<(Vec<u8>, Vec<String>)> {
-    let mut bytes = vec![0; 2048];
-    blake3::Hasher::new().update(b"lanes").update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    let config = wasm_smith::Config {
-        allow_start_export: false,
-        bulk_memory_enabled: seed % 4 == 1,
-        // Which NaN an instruction gives depends on how Cranelift orders its operands.
-        canonicalize_nans: true,
-        custom_page_sizes_enabled: false,
-        exceptions_enabled: false,
-        export_everything: true,
-        extended_const_enabled: false,
-        gc_enabled: false,
-        max_imports: 0,
-        max_memories: 1,
-        max_memory32_bytes: 4 << 16,
-        max_memory64_bytes: 4 << 16,
-        memory64_enabled: seed % 4 == 2,
-        memory_max_size_required: true,
-        min_funcs: 1,
-        max_funcs: 6,
-        min_memories: 1,
-        max_instructions: 120,
-        reference_types_enabled: false,
-        relaxed_simd_enabled: false,
-        shared_everything_threads_enabled: false,
-        simd_enabled: false,
-        tail_call_enabled: false,
-        threads_enabled: false,
-        wide_arithmetic_enabled: false,
-        ..wasm_smith::Config::default()
-    };
-    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).unwrap();
-    module.ensure_termination(1_000).unwrap();
-    let wasm = module.to_bytes();
-    instrument(&wasm, false).ok()?;
-    let engine = wasmtime::Engine::default();
-    let module = wasmtime::Module::new(&engine, &wasm).ok()?;
-    let fits = |ty: &wasmtime::FuncType| {
-        let plain = |ty: wasmtime::ValType| ty.is_i32() || ty.is_i64() || ty.is_f32() || ty.is_f64();
-        ty.params().all(plain) && ty.results().all(plain) && ty.params().len() <= 16 && ty.results().len() <= 16
-    };
-    let names: Vec<String> = module
-        .exports()
-        .filter(|export| export.ty().func().is_some_and(&fits))
-        .map(|export| export.name().to_owned())
-        .collect();
-    let memory_is_one = module.exports().any(|export| export.ty().memory().is_some());
-    let mut store = wasmtime::Store::new(&engine, ());
-    wasmtime::Instance::new(&mut store, &module, &[]).ok()?;
-    (!names.is_empty() && memory_is_one).then_some((wasm, names))
 }
