@@ -10,11 +10,11 @@
 //!
 //! *Pieces.* A piece is what one state of the machine does, but for its loop; one turn of that loop; or one turn of a loop in
 //! the prelude (copying memory). Each is cut out of the kernel and compiled once and twice in a row: the difference is its
-//! cost, without what brings variables in and out. RADV counts a loop eight times, as a probe checks first, so for loops the
-//! difference is divided by that. Loops in which a message spends much are also doubled within the whole kernel, which has fewer
-//! registers left for them. Cost is the compiler's inverse throughput (cycles for which a wave of 64 lanes keeps a SIMD
-//! busy), or its latency shared among as many waves as the whole kernel leaves room for, whichever is more. Pieces under a
-//! condition count as the compiler has it, for three quarters; what a state costs that is passed by is probed as well.
+//! cost, without what brings variables in and out. The compiler counts a loop eight times, a loop in a loop 32 times, and
+//! what is under a condition three quarters of a time, as probes check first. Cost is its inverse throughput (cycles for
+//! which a wave of 64 lanes keeps a SIMD busy), or its latency shared among as many waves as the whole kernel leaves room
+//! for, whichever is more. Loops in which a message spends much are doubled within the whole kernel too, which has fewer
+//! registers left for them: then their latency there counts, and two cycles for each instruction more that they have there.
 //!
 //! *How often.* The same kernel with a counter in every state and loop runs on another adapter, lavapipe say, where one lane
 //! evaluates a message of two sizes. What grows is counted for so much more work, which leaves reading the message apart.
@@ -86,8 +86,9 @@ fn run() -> Result<(), Failure> {
         CLOCK_HZ / 1e9
     );
     println!(
-        "probes: a loop's turn counts {:.2} times; a state passed by costs {:.1} cycles a wave; counted on {}",
-        probes.turns, probes.passed, device.found.name
+        "probes: a loop's turn counts {:.2} times, of a loop in a loop {:.2} times, what is under a condition {:.2} times; a \
+         state passed by costs {:.1} cycles a wave; counted on {}",
+        probes.turns, probes.turns_within, probes.conditional, probes.passed, device.found.name
     );
     for program in Program::all() {
         if wanted.as_ref().is_none_or(|name| name == program.name) {
@@ -101,6 +102,10 @@ fn run() -> Result<(), Failure> {
 struct Probes {
     /// How often a loop's body is counted.
     turns: f64,
+    /// How often that of a loop in a loop.
+    turns_within: f64,
+    /// How often what is under a condition.
+    conditional: f64,
     /// Cycles of `if state == k { ... }` where it is not.
     passed: f64,
 }
@@ -109,7 +114,7 @@ impl Probes {
     fn take(driver: &Driver) -> Result<Probes, Failure> {
         let begin = "@group(0) @binding(0) var<storage, read_write> words: array<u32>;
             @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-            var x = words[id.x]; let y = words[id.x + 64u]; let n = words[id.x + 128u]; var i = 0u;\n";
+            var x = words[id.x]; let y = words[id.x + 64u]; var n = words[id.x + 128u]; var i = 0u;\n";
         let end = "words[id.x] = x; }\n";
         let cost = |middle: &str| -> Result<f64, Failure> {
             let module = naga::front::wgsl::parse_str(&format!("{begin}{middle}{end}"))?;
@@ -117,8 +122,13 @@ impl Probes {
         };
         // So much arithmetic that nothing else counts.
         let work = "x = (x ^ y) * 0x01000193u + (x >> 3u);\n".repeat(200);
+        let each = cost(&work)? - cost("")?;
         let looped = format!("loop {{ {work} i += 1u; if i >= n {{ break; }} }}\n");
-        let turns = (cost(&looped)? - cost("")?) / (cost(&work)? - cost("")?);
+        let turns = (cost(&looped)? - cost("")?) / each;
+        let within = format!("loop {{ {looped} n -= 1u; if n < y {{ break; }} }}\n");
+        let turns_within = (cost(&within)? - cost("")?) / each;
+        let condition = format!("if x == n {{ {work} }}\n");
+        let conditional = (cost(&condition)? - cost("")?) / each;
         // Stores cannot be made unconditional: what remains of a conditional one is the condition.
         let states = |count: u32, is_conditional: bool| -> Result<f64, Failure> {
             let store = |k: u32| format!("words[y + {k}u * 64u] = x;");
@@ -128,15 +138,13 @@ impl Probes {
             };
             cost(&(0..count).map(state).collect::<String>())
         };
-        let each = |is_conditional| -> Result<f64, Failure> {
+        let state = |is_conditional| -> Result<f64, Failure> {
             Ok((states(128, is_conditional)? - states(64, is_conditional)?) / 64.0)
         };
-        Ok(Probes { turns, passed: (each(true)? - CONDITIONAL * each(false)?).max(1.0) })
+        let passed = (state(true)? - conditional * state(false)?).max(1.0);
+        Ok(Probes { turns, turns_within, conditional, passed })
     }
 }
-
-/// What RADV counts a block for that is under a condition which lanes may disagree on.
-const CONDITIONAL: f64 = 0.75;
 
 fn kernel_of(program: &Program) -> Result<Kernel, Failure> {
     let form = Form { integers: Integers::Native, alignment: Alignment::Hinted };
@@ -159,7 +167,7 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
     let pieces = Pieces::of(&kernel.module);
     // A SIMD has 768 registers of 64 lanes, and room for 16 waves (AMD's RDNA3 instruction set, 2023).
     let waves = (768.0 / whole.of("VGPRs")).floor().min(16.0);
-    let mut costs: Vec<f64> = pieces
+    let mut costs: Vec<Cost> = pieces
         .all
         .iter()
         .map(|piece| cost(driver, probes, &kernel.module, &pieces, piece, waves))
@@ -185,13 +193,20 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
         rows.push(("whole message", program.work, at(program.work)));
     }
     let (_, _, counts) = rows.last().expect("there is a row");
-    let spent: Vec<f64> = counts[1..].iter().zip(&costs).map(|(count, cost)| count * cost).collect();
+    let spent: Vec<f64> = counts[1..].iter().zip(&costs).map(|(count, cost)| count * cost.cycles).collect();
     let all: f64 = spent.iter().sum();
     for (number, piece) in pieces.all.iter().enumerate().filter(|(number, _)| spent[*number] > HEAVY * all) {
         if let Piece::Turn { state, turn } = piece {
-            let whole = turn_in_whole(driver, &module, *state, turn)?;
-            println!("  a turn in state {state}: {:.0} cycles alone, {whole:.0} in the whole kernel", costs[number]);
-            costs[number] = whole;
+            let (latency, instructions) = turn_in_whole(driver, probes, &module, *state, turn)?;
+            let alone = costs[number];
+            let more = (instructions - alone.instructions).max(0.0);
+            let whole = (alone.busy + INSTRUCTION_CYCLES * more).max(latency / waves);
+            println!(
+                "  a turn in state {state}: alone {:.0} cycles, {:.0} instructions; in the whole kernel {instructions:.0} \
+                 instructions, latency {latency:.0} among {waves} waves: {whole:.0} cycles",
+                alone.cycles, alone.instructions
+            );
+            costs[number].cycles = whole;
         }
     }
     for (what, work, counts) in rows {
@@ -216,7 +231,7 @@ fn print_row(
     pieces: &Pieces,
     name: &str,
     counts: &[f64],
-    costs: &[f64],
+    costs: &[Cost],
     moved: &[f64],
     whole: Option<&Program>,
 ) -> Result<(), Failure> {
@@ -225,7 +240,8 @@ fn print_row(
     let text = format!("{passes:.0} passes x {} states x {:.1} = {passing:.0}", pieces.states, probes.passed);
     let mut parts = vec![(passing, text)];
     for ((piece, count), cost) in pieces.all.iter().zip(counts).zip(costs) {
-        parts.push((count * cost, format!("{count:.0} {} x {cost:.0} = {:.0}", piece.name(), count * cost)));
+        let cycles = count * cost.cycles;
+        parts.push((cycles, format!("{count:.0} {} x {:.0} = {cycles:.0}", piece.name(), cost.cycles)));
     }
     let cycles: f64 = parts.iter().map(|(cycles, _)| cycles).sum();
     let bytes: f64 = counts.iter().zip(moved).map(|(count, words)| 4.0 * count * words).sum();
@@ -544,8 +560,8 @@ fn cost(
     pieces: &Pieces,
     piece: &Piece,
     waves: f64,
-) -> Result<f64, Failure> {
-    let times = |times: usize| -> Result<(f64, f64), Failure> {
+) -> Result<Cost, Failure> {
+    let times = |times: usize| -> Result<(f64, f64, f64), Failure> {
         let module = match piece {
             Piece::State { block, .. } => reduced(module, block, times),
             Piece::Turn { turn, .. } => reduced(module, turn, times),
@@ -553,15 +569,27 @@ fn cost(
         };
         let of = driver.compile(&module, Capabilities::SHADER_INT64, false);
         let of = of.map_err(|why| format!("{} cannot be compiled alone: {why}", piece.name()))?;
-        Ok((of.of("Inverse Throughput"), of.of("Latency")))
+        Ok((of.of("Inverse Throughput"), of.of("Latency"), of.of("Instructions")))
     };
     let (once, twice) = (times(1)?, times(2)?);
-    let cycles = (twice.0 - once.0).max((twice.1 - once.1) / waves).max(0.0);
-    Ok(match piece {
-        Piece::State { .. } => cycles,
-        Piece::Turn { .. } | Piece::Prelude { .. } => cycles / probes.turns,
-    })
+    let turns = if let Piece::State { .. } = piece { 1.0 } else { probes.turns };
+    let busy = (twice.0 - once.0).max(0.0) / turns;
+    let cycles = busy.max((twice.1 - once.1) / waves / turns);
+    Ok(Cost { busy, cycles, instructions: twice.2 - once.2 })
 }
+
+/// What a piece costs a wave.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Cycles for which it keeps a SIMD busy.
+    busy: f64,
+    /// Those, or its latency shared among the waves there are.
+    cycles: f64,
+    instructions: f64,
+}
+
+/// Cycles for which a wave of 64 lanes keeps a SIMD of RDNA3 busy with one instruction of a kind that is done at full rate.
+const INSTRUCTION_CYCLES: f64 = 2.0;
 
 /// A call of a function, as it stands somewhere in the machine.
 fn call_of(pieces: &Pieces, wanted: Handle<Function>) -> Block {
@@ -649,7 +677,8 @@ fn reduced(module: &Module, block: &Block, times: usize) -> Module {
     all.push(Statement::Call { function: names["finish"], arguments: Vec::new(), result: None });
     main.body = Block::from_vec(all);
     module.entry_points[0].function = main;
-    finished(module)
+    naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+    module
 }
 
 /// Makes the variables that a block shares with the entry point the lane's, so that functions see them.
@@ -657,7 +686,7 @@ fn share(module: &mut Module, main: &mut Function, block: &Block) -> Vec<Handle<
     let mut shared = HashMap::new();
     let mut all = Vec::new();
     for variable in variables(main, block) {
-        let global = private(module, None, main.local_variables[variable].ty);
+        let global = private(module, main.local_variables[variable].ty);
         shared.insert(variable, global);
         all.push(global);
     }
@@ -671,9 +700,9 @@ fn share(module: &mut Module, main: &mut Function, block: &Block) -> Vec<Handle<
     all
 }
 
-fn private(module: &mut Module, name: Option<String>, ty: Handle<Type>) -> Handle<GlobalVariable> {
+fn private(module: &mut Module, ty: Handle<Type>) -> Handle<GlobalVariable> {
     let private = GlobalVariable {
-        name,
+        name: None,
         space: naga::AddressSpace::Private,
         binding: None,
         ty,
@@ -683,109 +712,53 @@ fn private(module: &mut Module, name: Option<String>, ty: Handle<Type>) -> Handl
     module.global_variables.append(private, Span::UNDEFINED)
 }
 
-/// What becomes of a loop in the whole kernel.
-#[derive(Clone, Copy, PartialEq)]
-enum Whole {
-    Once,
-    Twice,
-    /// Once, with arithmetic of known cost in each turn.
-    Probed,
-}
-
-/// Cycles that a turn of a state's loop takes in the whole kernel, with the registers that are left there and what is
-/// spilled for the want of them: what the kernel costs more with the loop twice. How often the compiler counts the loop there
-/// is seen by what it costs more with a probe in it.
-fn turn_in_whole(driver: &Driver, module: &Module, state: usize, turn: &Block) -> Result<f64, Failure> {
-    let cost = |module: &Module| -> Result<f64, Failure> {
-        Ok(driver.compile(module, Capabilities::SHADER_INT64, false)?.of("Inverse Throughput"))
+/// A turn of a state's loop in the whole kernel, with the registers that are left there and what is spilled for the want of
+/// them: its latency, and its instructions. Both are what the kernel has more with the loop twice.
+fn turn_in_whole(
+    driver: &Driver,
+    probes: &Probes,
+    module: &Module,
+    state: usize,
+    turn: &Block,
+) -> Result<(f64, f64), Failure> {
+    let cost = |times: usize| -> Result<(f64, f64), Failure> {
+        let of = driver.compile(&whole_with(module, state, turn, times), Capabilities::SHADER_INT64, false)?;
+        Ok((of.of("Latency"), of.of("Instructions")))
     };
-    let changed = |how| cost(&whole_with(module, state, turn, how));
-    let (once, twice, probed) = (changed(Whole::Once)?, changed(Whole::Twice)?, changed(Whole::Probed)?);
-    let mut alone = module.clone();
-    let probe = add_probe(&mut alone);
-    let run = Block::from_vec(vec![Statement::Call { function: probe, arguments: Vec::new(), result: None }]);
-    let each = cost(&reduced(&alone, &run, 2))? - cost(&reduced(&alone, &run, 1))?;
-    Ok((twice - once) * each / (probed - once))
+    let (once, twice) = (cost(1)?, cost(2)?);
+    // Whether the lane runs at all is a condition, and so is the state.
+    let conditions = 1 + conditions_above_loop(&machine(&entry(module).body)[state]).unwrap_or(0);
+    let counted = probes.turns_within * probes.conditional.powi(conditions);
+    Ok(((twice.0 - once.0) / counted, twice.1 - once.1))
 }
 
-/// A function that does so much arithmetic with a variable of the lane that little else counts.
-fn add_probe(module: &mut Module) -> Handle<Function> {
-    let word = Type { name: None, inner: TypeInner::Scalar(naga::Scalar::U32) };
-    let word = module.types.insert(word, Span::UNDEFINED);
-    let x = private(module, Some("probe".into()), word);
-    let mut function = Function { name: Some("probe".into()), ..Function::default() };
-    let add = |function: &mut Function, expression| function.expressions.append(expression, Span::UNDEFINED);
-    let pointer = add(&mut function, Expression::GlobalVariable(x));
-    let (prime, three) = (
-        add(&mut function, Expression::Literal(Literal::U32(16_777_619))),
-        add(&mut function, Expression::Literal(Literal::U32(3))),
-    );
-    let mut value = add(&mut function, Expression::Load { pointer });
-    let first = value;
-    for _ in 0..100 {
-        use naga::BinaryOperator::{ExclusiveOr, Multiply, ShiftRight};
-        let product = add(&mut function, Expression::Binary { op: Multiply, left: value, right: prime });
-        let shifted = add(&mut function, Expression::Binary { op: ShiftRight, left: product, right: three });
-        value = add(&mut function, Expression::Binary { op: ExclusiveOr, left: product, right: shifted });
+/// How many conditions a loop is under, in a statement that holds one.
+fn conditions_above_loop(statement: &Statement) -> Option<i32> {
+    let within = |block: &Block| block.iter().find_map(conditions_above_loop);
+    match statement {
+        Statement::Loop { .. } => Some(0),
+        Statement::Block(block) => within(block),
+        Statement::If { accept, reject, .. } => within(accept).or_else(|| within(reject)).map(|above| above + 1),
+        _ => None,
     }
-    function.body.push(Statement::Emit(naga::Range::new_from_bounds(first, value)), Span::UNDEFINED);
-    function.body.push(Statement::Store { pointer, value }, Span::UNDEFINED);
-    module.functions.append(function, Span::UNDEFINED)
 }
 
-/// A kernel without what it does not use; the probe's variable, if there is one, comes from the lane and goes there.
-fn finished(mut module: Module) -> Module {
-    let probe = module.global_variables.iter().find(|(_, variable)| variable.name.as_deref() == Some("probe"));
-    if let Some((x, _)) = probe {
-        connect(&mut module, x);
-    }
-    naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
-    module
-}
-
-fn connect(module: &mut Module, x: Handle<GlobalVariable>) {
-    let names = functions(module);
-    let mut main = std::mem::take(&mut module.entry_points[0].function);
-    let add = |main: &mut Function, expression| main.expressions.append(expression, Span::UNDEFINED);
-    let at = add(&mut main, Expression::Literal(Literal::U32(90)));
-    let word = add(&mut main, Expression::CallResult(names["header_word"]));
-    let pointer = add(&mut main, Expression::GlobalVariable(x));
-    let now = add(&mut main, Expression::Load { pointer });
-    let mut body: Vec<_> = std::mem::take(&mut main.body).iter().cloned().collect();
-    // The prologue comes first: a call that says where the lane's words are.
-    let begins = body.iter().position(|statement| matches!(statement, Statement::Call { .. })).map_or(0, |at| at + 1);
-    let load = [
-        Statement::Call { function: names["header_word"], arguments: vec![at], result: Some(word) },
-        Statement::Store { pointer, value: word },
-    ];
-    body.splice(begins..begins, load);
-    body.push(Statement::Emit(naga::Range::new_from_bounds(now, now)));
-    body.push(Statement::Call { function: names["set_header_word"], arguments: vec![at, now], result: None });
-    main.body = Block::from_vec(body);
-    module.entry_points[0].function = main;
-}
-
-fn whole_with(module: &Module, state: usize, turn: &Block, how: Whole) -> Module {
+/// The whole kernel with a state's loop so many times.
+fn whole_with(module: &Module, state: usize, turn: &Block, times: usize) -> Module {
     let mut module = module.clone();
-    let probe = add_probe(&mut module);
     let mut main = std::mem::take(&mut module.entry_points[0].function);
     share(&mut module, &mut main, turn);
-    let mut body = turn.clone();
-    if how == Whole::Probed {
-        each_loop(&mut body, &mut |turn| {
-            prepend(turn, vec![Statement::Call { function: probe, arguments: Vec::new(), result: None }]);
-        });
-    }
-    let piece = Function { body, expressions: main.expressions.clone(), ..Function::default() };
+    let piece = Function { body: turn.clone(), expressions: main.expressions.clone(), ..Function::default() };
     let piece = module.functions.append(piece, Span::UNDEFINED);
     let run = Statement::Call { function: piece, arguments: Vec::new(), result: None };
     let mut body = std::mem::take(&mut main.body);
     if let Some(Statement::If { accept, .. }) = machine_mut(&mut body).get_mut(state) {
-        replace_loops(accept, &vec![run; if how == Whole::Twice { 2 } else { 1 }]);
+        replace_loops(accept, &vec![run; times]);
     }
     main.body = body;
     module.entry_points[0].function = main;
-    finished(module)
+    naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+    module
 }
 
 fn replace_loops(block: &mut Block, with: &[Statement]) {

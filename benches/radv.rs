@@ -67,8 +67,11 @@ impl Driver {
             for physical in instance.enumerate_physical_devices().map_err(text)? {
                 let extensions = instance.enumerate_device_extension_properties(physical).map_err(text)?;
                 let has = extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(wanted));
-                let name = instance.get_physical_device_properties(physical).device_name;
-                let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
+                let properties = instance.get_physical_device_properties(physical);
+                let name = CStr::from_ptr(properties.device_name.as_ptr()).to_string_lossy().into_owned();
+                let version = properties.driver_version;
+                let (major, minor) = (vk::api_version_major(version), vk::api_version_minor(version));
+                let name = format!("{name}, Mesa {major}.{minor}.{}", vk::api_version_patch(version));
                 if !has || !name.contains("RADV") {
                     continue;
                 }
