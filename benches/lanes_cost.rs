@@ -1,26 +1,31 @@
-//! What processes in lanes cost on an AMD GPU that need not be there: Mesa's RADV driver compiles their kernels for it and counts.
+//! What processes in lanes cost on an AMD GPU that need not be there: Mesa's RADV driver compiles their kernels for it
+//! and counts.
 //!
 //! ```text
 //! VK_DRIVER_FILES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json:/usr/share/vulkan/icd.d/lvp_icd.x86_64.json \
-//!     RADV_FORCE_FAMILY=gfx1100 MESA_SHADER_CACHE_DISABLE=true cargo bench -p lockstep-jit --bench lanes_cost -- [--program NAME]
+//!     RADV_FORCE_FAMILY=gfx1100 MESA_SHADER_CACHE_DISABLE=true \
+//!     cargo bench -p lockstep-jit --bench lanes_cost -- [--program NAME]
 //! ```
 //!
-//! Registers, spills and occupancy are those of the whole kernels. Rates are modelled: what a piece of a kernel costs, times
-//! how often it runs.
+//! Registers, spills and occupancy are those of the whole kernels. Rates are modelled: what a piece of a kernel costs,
+//! times how often it runs.
 //!
-//! *Pieces.* A piece is what one state of the machine does, but for its loop; one turn of that loop; or one turn of a loop in
-//! the prelude (copying memory). Each is cut out of the kernel and compiled once and twice in a row: the difference is its
-//! cost, without what brings variables in and out. The compiler counts a loop eight times, a loop in a loop 32 times, and
-//! what is under a condition three quarters of a time, as probes check first. Cost is its inverse throughput (cycles for
-//! which a wave of 64 lanes keeps a SIMD busy), or its latency shared among as many waves as the whole kernel leaves room
-//! for, whichever is more. Loops in which a message spends much are doubled within the whole kernel too, which has fewer
-//! registers left for them: then their latency there counts, and two cycles for each instruction more that they have there.
+//! *Pieces.* A piece is what one state of the machine does, but for its loop; one turn of that loop; or one turn of a
+//! loop in the prelude (copying memory). Each is cut out of the kernel and compiled once and twice in a row: the
+//! difference is its cost, without what brings variables in and out. The compiler counts a loop eight times, a loop in
+//! a loop 32 times, and what is under a condition three quarters of a time, as probes check first. Cost is its inverse
+//! throughput (cycles for which a wave of 64 lanes keeps a SIMD busy), or its latency shared among as many waves as
+//! the whole kernel leaves room for, whichever is more. Loops in which a message spends much are doubled within the
+//! whole kernel too, which has fewer registers left for them: then their latency there counts, and two cycles for each
+//! instruction more that they have there.
 //!
-//! *How often.* The same kernel with a counter in every state and loop runs on another adapter, lavapipe say, where one lane
-//! evaluates a message of two sizes. What grows is counted for so much more work, which leaves reading the message apart.
+//! *How often.* The same kernel with a counter in every state and loop runs on another adapter, lavapipe say, where
+//! one lane evaluates a message of two sizes. What grows is counted for so much more work, which leaves reading the
+//! message apart.
 //!
-//! All lanes of a wave are taken to go the same way, every wave to have work, and memory to be as fast as it is asked: what
-//! it would have to move is printed.
+//! All lanes of a wave are taken to go the same way, the adapter to be full, and memory and bus to be as fast as they
+//! are asked; what they would have to move is printed, and what they allow where that is less. What the host does is
+//! not in it.
 
 mod programs;
 mod radv;
@@ -86,8 +91,8 @@ fn run() -> Result<(), Failure> {
         CLOCK_HZ / 1e9
     );
     println!(
-        "probes: a loop's turn counts {:.2} times, of a loop in a loop {:.2} times, what is under a condition {:.2} times; a \
-         state passed by costs {:.1} cycles a wave; counted on {}",
+        "probes: a loop's turn counts {:.2} times, of a loop in a loop {:.2} times, what is under a condition {:.2} \
+         times; a state passed by costs {:.1} cycles a wave; counted on {}",
         probes.turns, probes.turns_within, probes.conditional, probes.passed, device.found.name
     );
     for program in Program::all() {
@@ -156,10 +161,9 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
     let begun = Instant::now();
     let whole = driver.compile(&kernel.module, Capabilities::SHADER_INT64, false)?;
     println!(
-        "\n{}: {}, waves of {}; compiled in {:.1} s ({} states, {} memory accesses)",
+        "\n{}: {}; compiled in {:.1} s ({} states, {} memory accesses)",
         program.name,
         whole.line(),
-        whole.wave_lanes,
         begun.elapsed().as_secs_f64(),
         kernel.states,
         kernel.accesses
@@ -167,6 +171,7 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
     let pieces = Pieces::of(&kernel.module);
     // A SIMD has 768 registers of 64 lanes, and room for 16 waves (AMD's RDNA3 instruction set, 2023).
     let waves = (768.0 / whole.of("VGPRs")).floor().min(16.0);
+    println!("  {:.0} processes fill the adapter with {waves} waves a SIMD", waves * SIMDS * LANES);
     let mut costs: Vec<Cost> = pieces
         .all
         .iter()
@@ -202,8 +207,8 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
             let more = (instructions - alone.instructions).max(0.0);
             let whole = (alone.busy + INSTRUCTION_CYCLES * more).max(latency / waves);
             println!(
-                "  a turn in state {state}: alone {:.0} cycles, {:.0} instructions; in the whole kernel {instructions:.0} \
-                 instructions, latency {latency:.0} among {waves} waves: {whole:.0} cycles",
+                "  a turn in state {state}: alone {:.0} cycles, {:.0} instructions; in the whole kernel \
+                 {instructions:.0} instructions, latency {latency:.0} among {waves} waves: {whole:.0} cycles",
                 alone.cycles, alone.instructions
             );
             costs[number].cycles = whole;
@@ -218,6 +223,9 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
 
 /// Work of the two messages that are counted: numbers of one digit, so that they are equally long.
 const WORK_COUNTED: (u32, u32) = (2, 8);
+
+/// Bytes a second of PCI Express 4.0 with 16 lanes, each way.
+const BUS_BYTES: f64 = 31.5e9;
 
 /// Loops that take more than this of a message are looked at within the whole kernel.
 const HEAVY: f64 = 0.1;
@@ -262,12 +270,14 @@ fn print_row(
         "    native {core:.0} messages/s on one core here, x {CORES} cores = {native:.0}: *modelled* ratio {:.2}",
         rate / native
     );
-    let bounded = MEMORY_BYTES / bytes;
-    if bounded < rate {
-        println!(
-            "    if caches carried nothing, memory would allow {bounded:.0} messages/s: *modelled* ratio {:.2}",
-            bounded / native
-        );
+    let text = program.environment().len() + program.message(0, program.work).len();
+    for (what, bounded) in [
+        ("if caches carried nothing, memory would allow", MEMORY_BYTES / bytes),
+        ("the bus allows, for the messages' texts alone,", BUS_BYTES / text as f64),
+    ] {
+        if bounded < rate {
+            println!("    {what} {bounded:.0} messages/s: *modelled* ratio {:.2}", bounded / native);
+        }
     }
     Ok(())
 }
@@ -298,7 +308,8 @@ fn native(program: &Program) -> Result<f64, Failure> {
     Ok(f64::from(count) / begun.elapsed().as_secs_f64())
 }
 
-// ---- Pieces of a kernel ------------------------------------------------------------------------------------------------------
+// ---- Pieces of a kernel
+// ------------------------------------------------------------------------------------------------------
 
 /// Where a piece lies.
 #[derive(Clone)]
@@ -551,7 +562,8 @@ impl Memory<'_> {
     }
 }
 
-// ---- What a piece costs ------------------------------------------------------------------------------------------------------
+// ---- What a piece costs
+// ------------------------------------------------------------------------------------------------------
 
 fn cost(
     driver: &Driver,
@@ -588,7 +600,8 @@ struct Cost {
     instructions: f64,
 }
 
-/// Cycles for which a wave of 64 lanes keeps a SIMD of RDNA3 busy with one instruction of a kind that is done at full rate.
+/// Cycles for which a wave of 64 lanes keeps a SIMD of RDNA3 busy with one instruction of a kind that is done at full
+/// rate.
 const INSTRUCTION_CYCLES: f64 = 2.0;
 
 /// A call of a function, as it stands somewhere in the machine.
@@ -712,8 +725,8 @@ fn private(module: &mut Module, ty: Handle<Type>) -> Handle<GlobalVariable> {
     module.global_variables.append(private, Span::UNDEFINED)
 }
 
-/// A turn of a state's loop in the whole kernel, with the registers that are left there and what is spilled for the want of
-/// them: its latency, and its instructions. Both are what the kernel has more with the loop twice.
+/// A turn of a state's loop in the whole kernel, with the registers that are left there and what is spilled for the
+/// want of them: its latency, and its instructions. Both are what the kernel has more with the loop twice.
 fn turn_in_whole(
     driver: &Driver,
     probes: &Probes,
@@ -798,7 +811,8 @@ fn variables(function: &Function, block: &Block) -> BTreeSet<Handle<LocalVariabl
     found
 }
 
-// ---- How often it runs -------------------------------------------------------------------------------------------------------
+// ---- How often it runs
+// -------------------------------------------------------------------------------------------------------
 
 /// Where counters begin: behind the 128 KiB that shipped processes have.
 const COUNTERS_BYTE: u32 = 131_072;

@@ -17,7 +17,7 @@ pub const LANES: f64 = 64.0;
 pub struct Statistics {
     all: Vec<(String, f64)>,
     /// Lanes of a wave.
-    pub wave_lanes: u32,
+    wave_lanes: u32,
 }
 
 impl Statistics {
@@ -29,11 +29,12 @@ impl Statistics {
     /// Registers, spills, occupancy and size in a line.
     pub fn line(&self) -> String {
         format!(
-            "{} VGPRs, {} spilled, scratch {} bytes, {} waves a SIMD, {} instructions",
+            "{} VGPRs, {} spilled, scratch {} bytes, {} waves of {} a SIMD, {} instructions",
             self.of("VGPRs"),
             self.of("Spilled VGPRs"),
             self.of("Scratch size"),
             self.of("Subgroups per SIMD"),
+            self.wave_lanes,
             self.of("Instructions"),
         )
     }
@@ -93,10 +94,10 @@ impl Driver {
         Err("no adapter of RADV".into())
     }
 
-    /// The compiler's statistics of a kernel whose entry point is `main`; binding 0 is a uniform or else storage as the others.
+    /// The compiler's statistics of a kernel whose entry point is `main`; binding 0 is a uniform or else storage as
+    /// the others.
     ///
-    /// # Errors
-    /// The kernel is not valid.
+    /// # Errors The kernel is not valid.
     pub fn compile(
         &self,
         module: &naga::Module,
