@@ -9,10 +9,10 @@
 //! whole kernels. Time is modelled: the compiler's inverse throughput (cycles for which a wave of 64 lanes keeps a SIMD
 //! busy) of each straight piece, times how often the piece runs, as if nothing ever waited for memory.
 
-use std::ffi::{CStr, CString};
+mod radv;
+
 use std::process::ExitCode;
 
-use ash::{Entry, khr, vk};
 use lockstep_shaders::kernels::program::{Operation, Program};
 use lockstep_shaders::kernels::{curve, ed25519, rsa_rows, rsa_tiles, secp256k1};
 use lockstep_shaders::limbs::Form;
@@ -20,13 +20,8 @@ use lockstep_shaders::limbs::field::Field;
 use lockstep_shaders::limbs::rows::Rows;
 use lockstep_shaders::limbs::tape::Tape;
 use lockstep_shaders::limbs::tile::Tiles;
-use naga::back::spv;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-
-/// RX 7900 XTX: 96 compute units of two SIMDs at the boost clock of 2.5 GHz (AMD's data sheet).
-const SIMDS: f64 = 192.0;
-const CLOCK_HZ: f64 = 2.5e9;
-const LANES: f64 = 64.0;
+use naga::valid::Capabilities;
+use radv::{CLOCK_HZ, Driver, LANES, SIMDS, Statistics};
 
 fn main() -> ExitCode {
     let driver = match Driver::open() {
@@ -61,7 +56,7 @@ fn main() -> ExitCode {
                 ],
             ),
         ] {
-            print_kernel(name, &driver.compile(&curve::wgsl(&field), form));
+            print_kernel(name, &compile(&driver, &curve::wgsl(&field), form));
             for (name, program) in programs {
                 curve_program(&driver, &field, name, &program);
             }
@@ -99,23 +94,18 @@ fn print_rate(form: Form, cycles: f64, products: usize, bytes: usize) {
     );
 }
 
-fn print_kernel(name: &str, statistics: &[(String, f64)]) {
-    let of = |wanted: &str| {
-        statistics.iter().find(|(name, _)| name == wanted).map_or("?".into(), |(_, value)| value.to_string())
-    };
-    println!(
-        "  kernel {name}: {} VGPRs, {} spilled, scratch {} bytes, {} waves a SIMD, {} instructions",
-        of("VGPRs"),
-        of("Spilled VGPRs"),
-        of("Scratch size"),
-        of("Subgroups per SIMD"),
-        of("Instructions"),
-    );
+fn compile(driver: &Driver, wgsl: &str, form: Form) -> Statistics {
+    let module = naga::front::wgsl::parse_str(wgsl).unwrap_or_else(|error| panic!("{error}\n{wgsl}"));
+    let capabilities = if form.wide { Capabilities::SHADER_INT64 } else { Capabilities::empty() };
+    driver.compile(&module, capabilities, true).expect("a valid kernel")
+}
+
+fn print_kernel(name: &str, statistics: &Statistics) {
+    println!("  kernel {name}: {}", statistics.line());
 }
 
 fn throughput(driver: &Driver, wgsl: &str, form: Form) -> f64 {
-    let statistics = driver.compile(wgsl, form);
-    statistics.iter().find(|(name, _)| name == "Inverse Throughput").map_or(f64::NAN, |(_, value)| *value)
+    compile(driver, wgsl, form).of("Inverse Throughput")
 }
 
 /// A kernel with one piece between loads and stores.
@@ -192,7 +182,7 @@ fn curve_program(driver: &Driver, field: &Field, name: &str, program: &Program) 
 /// One lane a signature.
 fn rsa_by_lane(driver: &Driver, tiles: Tiles, bits: u64) {
     let form = tiles.form;
-    print_kernel(&format!("RSA-{bits}, one lane a signature"), &driver.compile(&rsa_tiles::wgsl(tiles), form));
+    print_kernel(&format!("RSA-{bits}, one lane a signature"), &compile(driver, &rsa_tiles::wgsl(tiles), form));
     // The same loops as in the kernel.
     let (mut sums, mut carries, mut digits) = (0u64, 0u64, 0u64);
     for step in 0..18 {
@@ -243,7 +233,7 @@ fn sums_alone(driver: &Driver, form: Form, count: usize) -> f64 {
 /// A lane for each tile of a signature. What barriers cost is left out.
 fn rsa_by_lanes(driver: &Driver, rows: Rows, bits: u64) {
     let Tiles { form, limbs, count } = rows.tiles;
-    print_kernel(&format!("RSA-{bits}, {count} lanes a signature"), &driver.compile(&rsa_rows::wgsl(rows), form));
+    print_kernel(&format!("RSA-{bits}, {count} lanes a signature"), &compile(driver, &rsa_rows::wgsl(rows), form));
     let base = sums_alone(driver, form, 2 * limbs);
     let both = [("a", limbs), ("b", limbs)];
     let sum = throughput(driver, &piece(form, &both, 2 * limbs, &rows.accumulate(), "q", 0), form) - base;
@@ -264,117 +254,4 @@ fn rsa_by_lanes(driver: &Driver, rows: Rows, bits: u64) {
         rate(cycles) / count as f64,
         bytes / 1000
     );
-}
-
-/// A Vulkan device to compile for.
-struct Driver {
-    // Keeps the library loaded.
-    _entry: Entry,
-    name: String,
-    device: ash::Device,
-    statistics: khr::pipeline_executable_properties::Device,
-}
-
-impl Driver {
-    fn open() -> Result<Driver, String> {
-        let text = |error: vk::Result| error.to_string();
-        // SAFETY: Vulkan's calls are used as its specification wants them: objects are alive and of the device they are
-        // used with, structures live until the call returns, and nothing is used by two threads.
-        unsafe {
-            let entry = Entry::load().map_err(|error| error.to_string())?;
-            let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
-            let info = vk::InstanceCreateInfo::default().application_info(&application);
-            let instance = entry.create_instance(&info, None).map_err(text)?;
-            let wanted = khr::pipeline_executable_properties::NAME;
-            for physical in instance.enumerate_physical_devices().map_err(text)? {
-                let extensions = instance.enumerate_device_extension_properties(physical).map_err(text)?;
-                let has = extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(wanted));
-                let name = instance.get_physical_device_properties(physical).device_name;
-                let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
-                if !has || !name.contains("RADV") {
-                    continue;
-                }
-                let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
-                let features = vk::PhysicalDeviceFeatures::default().shader_int64(true);
-                let mut executables =
-                    vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
-                let names = [wanted.as_ptr()];
-                let info = vk::DeviceCreateInfo::default()
-                    .queue_create_infos(&queues)
-                    .enabled_features(&features)
-                    .enabled_extension_names(&names)
-                    .push_next(&mut executables);
-                let device = instance.create_device(physical, &info, None).map_err(text)?;
-                let statistics = khr::pipeline_executable_properties::Device::new(&instance, &device);
-                return Ok(Driver { _entry: entry, name, device, statistics });
-            }
-        }
-        Err("no adapter of RADV".into())
-    }
-
-    /// The compiler's statistics of a kernel by name.
-    fn compile(&self, wgsl: &str, form: Form) -> Vec<(String, f64)> {
-        let module = naga::front::wgsl::parse_str(wgsl).unwrap_or_else(|error| panic!("{error}\n{wgsl}"));
-        let capabilities = if form.wide { Capabilities::SHADER_INT64 } else { Capabilities::empty() };
-        let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module).expect("a valid kernel");
-        let options = spv::Options {
-            // As with Vulkan's robust buffer access, which wgpu turns on: no checks in the code.
-            bounds_check_policies: naga::proc::BoundsCheckPolicies::default(),
-            ..spv::Options::default()
-        };
-        let words = spv::write_vec(&module, &info, &options, None).expect("SPIR-V");
-        let main = CString::new("main").expect("no zero in it");
-        // SAFETY: as in `open`; the pipeline's parts are destroyed after it.
-        unsafe {
-            let d = &self.device;
-            let module = d.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None);
-            let module = module.expect("a shader module");
-            let bindings: Vec<_> = (0..6)
-                .map(|binding| {
-                    let kind = if binding == 0 {
-                        vk::DescriptorType::UNIFORM_BUFFER
-                    } else {
-                        vk::DescriptorType::STORAGE_BUFFER
-                    };
-                    vk::DescriptorSetLayoutBinding::default()
-                        .binding(binding)
-                        .descriptor_type(kind)
-                        .descriptor_count(1)
-                        .stage_flags(vk::ShaderStageFlags::COMPUTE)
-                })
-                .collect();
-            let sets = [d
-                .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings), None)
-                .expect("a set's layout")];
-            let layout = d
-                .create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&sets), None)
-                .expect("a pipeline's layout");
-            let stage = vk::PipelineShaderStageCreateInfo::default()
-                .stage(vk::ShaderStageFlags::COMPUTE)
-                .module(module)
-                .name(&main);
-            let info = vk::ComputePipelineCreateInfo::default()
-                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
-                .stage(stage)
-                .layout(layout);
-            let pipeline = d.create_compute_pipelines(vk::PipelineCache::null(), &[info], None).expect("a pipeline")[0];
-            let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
-            let statistics = self
-                .statistics
-                .get_pipeline_executable_statistics(&executable)
-                .expect("statistics")
-                .iter()
-                .map(|statistic| {
-                    let name = CStr::from_ptr(statistic.name.as_ptr()).to_string_lossy().into_owned();
-                    // RADV gives unsigned numbers only.
-                    (name, statistic.value.u64 as f64)
-                })
-                .collect();
-            d.destroy_pipeline(pipeline, None);
-            d.destroy_pipeline_layout(layout, None);
-            d.destroy_descriptor_set_layout(sets[0], None);
-            d.destroy_shader_module(module, None);
-            statistics
-        }
-    }
 }

@@ -1,15 +1,15 @@
-//! Processes side by side in lanes against the native engine on all cores, in one run:
-//! `MESA_SHADER_CACHE_DISABLE=true cargo bench -p lockstep-jit --bench lanes -- [--quick] [--program NAME] [--metered]`.
+//! Processes side by side in lanes against the native engine on all cores, in one run: `MESA_SHADER_CACHE_DISABLE=true
+//! cargo bench -p lockstep-jit --bench lanes -- [--quick] [--program NAME] [--metered]`.
 //!
-//! A group is so many processes, each with a message of its own. Lanes get all of them through `Processes::evaluate`, in as
-//! few dispatches as the adapter's bindings allow, one after another: the time goes from the messages' texts to results and
-//! memories on the host, with everything that came back evaluated natively. The native engine has an instance for each
-//! process and a thread for each core, which takes the next process; its time goes from the same texts to the same results.
-//! A group smaller than the number of cores leaves cores idle.
-//! Messages are the same for both, and after the first of a process, of some lanes of each group, results, gas and memory are
-//! compared.
+//! A group is so many processes, each with a message of its own. Lanes get all of them through `Processes::evaluate`,
+//! in as few dispatches as the adapter's bindings allow, one after another: the time goes from the messages' texts to
+//! results and memories on the host, with everything that came back evaluated natively. The native engine has an
+//! instance for each process and a thread for each core, which takes the next process; its time goes from the same
+//! texts to the same results. A group smaller than the number of cores leaves cores idle. Messages are the same for
+//! both, and after the first of a process, of some lanes of each group, results, gas and memory are compared.
 //!
-//! Compiling is timed from WebAssembly to a kernel that has run. Mesa keeps what it compiled on disk unless told not to.
+//! Compiling is timed from WebAssembly to a kernel that has run. Mesa keeps what it compiled on disk unless told not
+//! to.
 
 mod programs;
 

@@ -1,10 +1,11 @@
 // A layer of 8-bit weights: products of a matrix and a vector, on purpose bound by memory.
 //   Load Seed                      makes the weights anew; answers their checksum
-//   Multiply Seed, Repeats: n      makes a vector and multiplies it by the matrix n times, each time with the sums of the last,
-//                                  brought back to 8 bits; answers `check C first A B C D`: a checksum of all sums and the first
-//                                  four of the last product, as 32 bits in hexadecimal digits
+//   Multiply Seed, Repeats: n      makes a vector and multiplies it by the matrix n times, each time with the sums
+//                                  of the last, brought back to 8 bits; answers `check C first A B C D`: a checksum
+//                                  of all sums and the first four of the last product, 32 bits in hexadecimal digits
 //
-// Weights and vectors are the upper bytes of the numbers of Marsaglia's xorshift32 ("Xorshift RNGs", 2003: shifts 13, 17, 5).
+// Weights and vectors are the upper bytes of the numbers of Marsaglia's xorshift32 ("Xorshift RNGs", 2003: shifts 13,
+// 17, 5).
 #include "ao.h"
 
 #define SIDE 160
@@ -54,7 +55,8 @@ static void receive(const char *message, const char *environment, const char *ac
     fail("Action: "), fail(action), fail(" is none of Load, Multiply");
   } else if (!is_loaded) {
     fail("Multiply: no weights are loaded yet");
-  } else if (read_number(message, "Seed", 1, 0xffffffff, &seed) && read_number(message, "Repeats", 1, REPEATS_MAX, &repeats)) {
+  } else if (read_number(message, "Seed", 1, 0xffffffff, &seed) &&
+             read_number(message, "Repeats", 1, REPEATS_MAX, &repeats)) {
     fill(vector, SIDE, seed);
     while (repeats--) {
       multiply();

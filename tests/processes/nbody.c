@@ -1,10 +1,11 @@
-// The sun and the four large planets, in 64-bit floats: bound by what a float costs where floats are computed with integers.
+// The sun and the four large planets, in 64-bit floats: bound by what a float costs where floats are computed with
+// integers.
 //   Advance Steps: n     moves the planets on by n steps of a hundredth of a year; answers as State
-//   State                answers `energy E sun X Y Z ...`: energy and positions as the bits of floats, in hexadecimal digits
+//   State                answers `energy E sun X Y Z ...`: energy and positions as the bits of floats, hexadecimal
 //
-// Masses, positions and velocities as in the Computer Language Benchmarks Game's n-body (JPL's of 1994, in units of the sun's mass,
-// astronomical units and years), and so is the integrator: symplectic Euler. Additions are made in its order, so that every
-// implementation with IEEE 754's doubles comes to the same bits.
+// Masses, positions and velocities as in the Computer Language Benchmarks Game's n-body (JPL's of 1994, in units of
+// the sun's mass, astronomical units and years), and so is the integrator: symplectic Euler. Additions are made in its
+// order, so that every implementation with IEEE 754's doubles comes to the same bits.
 #include "ao.h"
 
 #define BODIES 5

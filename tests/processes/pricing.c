@@ -2,11 +2,12 @@
 //   Price Spot, Strike, Volatility, Steps, Paths, Seed      answers `price P check C`
 //   Last                                                    answers that again, and how many paths there were in all
 //
-// The price of the underlying walks: a step multiplies it by 1 + v z / sd(z), where v is Volatility (of one step, in basis points)
-// and z the sum of four uniform bytes, less 510: nearly normal, of mean 0 and variance 4 (256^2 - 1) / 12. There is no interest, so
-// the option is worth the mean of max(price at the end - Strike, 0) over all paths. P has the unit of Spot and Strike and six
-// decimals, rounded down. C is a checksum of the paths' ends. Bytes are those of the numbers of Marsaglia's xorshift32 ("Xorshift
-// RNGs", 2003: shifts 13, 17, 5), which begins with Seed and goes on from path to path.
+// The price of the underlying walks: a step multiplies it by 1 + v z / sd(z), where v is Volatility (of one step, in
+// basis points) and z the sum of four uniform bytes, less 510: nearly normal, of mean 0 and variance 4 (256^2 - 1) /
+// 12. There is no interest, so the option is worth the mean of max(price at the end - Strike, 0) over all paths. P has
+// the unit of Spot and Strike and six decimals, rounded down. C is a checksum of the paths' ends. Bytes are those of
+// the numbers of Marsaglia's xorshift32 ("Xorshift RNGs", 2003: shifts 13, 17, 5), which begins with Seed and goes on
+// from path to path.
 //
 // A walk begins at 1 with 24 bits behind the point, and stops growing at 256 times that.
 #include "ao.h"
@@ -65,7 +66,8 @@ static void receive(const char *message, const char *environment, const char *ac
   }
   u32 spot, strike, volatility, steps, paths, seed;
   if (!read_number(message, "Spot", 1, PRICE_MAX, &spot) || !read_number(message, "Strike", 1, PRICE_MAX, &strike) ||
-      !read_number(message, "Volatility", 0, 1000, &volatility) || !read_number(message, "Steps", 1, STEPS_MAX, &steps) ||
+      !read_number(message, "Volatility", 0, 1000, &volatility) ||
+      !read_number(message, "Steps", 1, STEPS_MAX, &steps) ||
       !read_number(message, "Paths", 1, PATHS_MAX, &paths) || !read_number(message, "Seed", 1, 0xffffffff, &seed))
     return;
   u64 bound = ((u64)strike << 24) / spot;
