@@ -30,6 +30,7 @@ impl Frame {
             is_unreachable: false,
             then_is_unreachable: false,
             other: None,
+            nest: None,
             turn: None,
         }
     }
@@ -89,33 +90,49 @@ impl Lowerer<'_, '_> {
         self.frame_mut().is_unreachable = true;
     }
 
-    /// What cannot stay in a state: openings that contain calls to the machine, or loops.
-    pub(super) fn find_across(&self, ops: &[(Operator<'_>, u64)]) -> HashSet<usize> {
-        // Each with its place, whether it is a loop, and whether something within it cannot stay in a state.
-        let mut open: Vec<(usize, bool, bool)> = Vec::new();
-        let mut across = HashSet::new();
+    /// What cannot stay in a state: openings that contain calls to the machine, or loops. And which of them are the outermost
+    /// loops without such calls.
+    pub(super) fn find_across(&self, ops: &[(Operator<'_>, u64)]) -> (HashSet<usize>, HashSet<usize>) {
+        struct Open {
+            at: usize,
+            is_loop: bool,
+            /// Whether something within it cannot stay in a state.
+            is_across: bool,
+            /// Whether it calls the machine.
+            calls: bool,
+        }
+        let mut open: Vec<Open> = Vec::new();
+        let (mut across, mut nests) = (HashSet::new(), HashSet::new());
         for (at, (op, _)) in ops.iter().enumerate() {
-            let mut leaves = false;
+            let (mut leaves, mut calls) = (false, false);
             match op {
-                Operator::Block { .. } | Operator::If { .. } => open.push((at, false, false)),
-                Operator::Loop { .. } => open.push((at, true, false)),
+                Operator::Block { .. } | Operator::If { .. } | Operator::Loop { .. } => {
+                    let is_loop = matches!(op, Operator::Loop { .. });
+                    open.push(Open { at, is_loop, is_across: false, calls: false });
+                }
                 Operator::End => {
-                    if let Some((at, is_loop, is_across)) = open.pop() {
-                        if is_across {
-                            across.insert(at);
+                    if let Some(closed) = open.pop() {
+                        if closed.is_across {
+                            across.insert(closed.at);
                         }
-                        leaves = is_loop || is_across;
+                        if closed.is_loop && closed.is_across && !closed.calls {
+                            nests.retain(|inner| *inner < closed.at);
+                            nests.insert(closed.at);
+                        }
+                        leaves = closed.is_loop || closed.is_across;
+                        calls = closed.calls;
                     }
                 }
-                Operator::Call { function_index } => leaves = self.is_machine_call(*function_index),
-                Operator::CallIndirect { .. } => leaves = true,
+                Operator::Call { function_index } => calls = self.is_machine_call(*function_index),
+                Operator::CallIndirect { .. } => calls = true,
                 _ => {}
             }
-            if let Some((_, _, is_across)) = open.last_mut() {
-                *is_across |= leaves;
+            if let Some(around) = open.last_mut() {
+                around.is_across |= leaves | calls;
+                around.calls |= calls;
             }
         }
-        across
+        (across, nests)
     }
 
     fn is_machine_call(&self, function: u32) -> bool {
@@ -162,6 +179,11 @@ impl Lowerer<'_, '_> {
             (Shape::Across { target, .. }, _) if opened == Opened::Loop => {
                 self.go_to(target);
                 self.end_state();
+                if self.context_mut().nests.contains(&at) {
+                    frame.nest = Some(target);
+                    self.out.open_loop();
+                    self.state_level += 1;
+                }
                 self.begin_state(target);
             }
             (Shape::Across { .. }, Some(condition)) => {
@@ -262,15 +284,33 @@ impl Lowerer<'_, '_> {
         self.deliver_results();
         let frame = self.context_mut().frames.pop().expect("the caller saw it");
         let is_joined = frame.is_targeted && frame.opened != Opened::Loop;
-        if is_joined || frame.is_unreachable {
+        if is_joined || frame.is_unreachable || frame.nest.is_some() {
             if !frame.is_unreachable {
                 self.go_to(end);
             }
             // If nothing goes to the end, what follows is a state that is never current.
             self.end_state();
+            if let Some(first) = frame.nest {
+                self.close_nest(first);
+            }
             self.begin_state(end);
         }
         self.take_results(&frame);
+    }
+
+    /// Closes the loop over the states from `first` to the last there is: another turn, if that is where control is.
+    fn close_nest(&mut self, first: u32) {
+        let (state, first) = (self.out.get(self.state), self.out.word(first));
+        let last = self.out.word(self.states - 1);
+        let is_behind = self.out.binary(BinaryOperator::GreaterEqual, state, first);
+        let is_before = self.out.binary(BinaryOperator::LessEqual, state, last);
+        let again = self.out.binary(BinaryOperator::LogicalAnd, is_behind, is_before);
+        let leaves = self.out.call("leaves", &[again]);
+        self.out.open_if(leaves);
+        self.out.leave_loop();
+        self.out.close();
+        self.out.close();
+        self.state_level -= 1;
     }
 
     fn close_inside(&mut self, label: u32) {

@@ -1,7 +1,9 @@
 //! From WebAssembly to a kernel: every function that the plan makes part of the machine becomes states of `main`.
 //!
 //! `main` is one loop over all states in the order in which they were written: `if state == k { ... }`. Control that goes
-//! forward reaches its state in the same turn; calls that return, and loops that contain calls, take another. Within a
+//! forward reaches its state in the same turn; calls that return, and loops that contain calls, take another. Loops around
+//! other loops, without calls to the machine, have a loop of the kernel over their own states: a turn of theirs does not go
+//! past all others. Within a
 //! state control is structured: what WebAssembly skips with a branch is skipped with `if escape == 0 { ... }`.
 //!
 //! Operands are values of the kernel as long as control stays in a state, and variables where it does not: each height of
@@ -75,6 +77,8 @@ struct Frame {
     then_is_unreachable: bool,
     /// Of an `if` across states: the state of its other arm, until that begins.
     other: Option<u32>,
+    /// Of a loop around loops that has a loop of the kernel over its states: the first of these.
+    nest: Option<u32>,
     /// Of a loop: instructions in a turn, to be settled at its end; and the count where it began.
     turn: Option<(Value, u32)>,
 }
@@ -92,6 +96,8 @@ struct Context {
     return_to: Option<Variable>,
     /// Openings (by place of the instruction) that contain calls to the machine.
     across: HashSet<usize>,
+    /// Those of them that are loops which control leaves only at their end, the outermost.
+    nests: HashSet<usize>,
 }
 
 /// Where a function of the module can be entered from outside.
@@ -150,6 +156,8 @@ pub struct Lowerer<'p, 'a> {
     temporary: HashSet<Variable>,
     /// The state being written.
     state_number: u32,
+    /// How many blocks are open at its beginning.
+    state_level: usize,
     /// For each variable, the last state that has certainly written it.
     written: HashMap<Variable, u32>,
     /// Variables that a state reads from another.
@@ -167,7 +175,8 @@ struct Register {
     kind: Kind,
 }
 
-/// How many blocks are open at the beginning of a state: what runs at all, the loop over states, and the state's own.
+/// How many blocks are open at the beginning of a state: what runs at all, the loop over states, and the state's own. In a nest
+/// of loops it is one more.
 const STATE_LEVEL: usize = 3;
 
 /// What `escape` holds when control leaves the state.
@@ -203,6 +212,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             free: HashMap::new(),
             temporary: HashSet::new(),
             state_number: u32::MAX,
+            state_level: STATE_LEVEL,
             written: HashMap::new(),
             exposed: HashSet::new(),
             table_starts: Vec::new(),
@@ -271,7 +281,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
     }
 
     fn write(&mut self, variable: Variable, value: Value) {
-        if self.out.level() == STATE_LEVEL {
+        if self.out.level() == self.state_level {
             self.written.insert(variable, self.state_number);
         }
         self.out.set(variable, value);
@@ -373,7 +383,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let (current, wanted) = (self.out.get(self.state), self.out.word(state));
         let is_here = self.out.binary(BinaryOperator::Equal, current, wanted);
         self.out.open_if(is_here);
-        debug_assert_eq!(self.out.level(), STATE_LEVEL);
+        debug_assert_eq!(self.out.level(), self.state_level);
         self.state_number = state;
         let zero = self.out.word(0);
         self.out.set(self.escape, zero);
@@ -387,7 +397,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
     fn end_state(&mut self) {
         let ticks = self.state_ticks.take().expect("a state has begun");
         self.out.settle(ticks, self.ticks + 1);
-        self.out.close_to(STATE_LEVEL - 1);
+        self.out.close_to(self.state_level - 1);
     }
 
     fn go_to(&mut self, state: u32) {
@@ -505,11 +515,11 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let value = self.read(self.return_to);
         self.write(return_to, value);
         let own = self.program.own(function).expect("only own functions are planned");
-        let across = self.find_across(&own.ops);
+        let (across, nests) = self.find_across(&own.ops);
         let frame = self.function_frame(&ty, Shape::Function);
         let context = self.context_mut();
         context.return_to = Some(return_to);
-        context.across = across;
+        (context.across, context.nests) = (across, nests);
         context.frames.push(frame);
         for at in 0..ty.params().len() {
             let (local, kind) = self.context_mut().locals[at];
@@ -587,6 +597,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             is_in_place,
             return_to: None,
             across: HashSet::new(),
+            nests: HashSet::new(),
         }
     }
 
