@@ -8,7 +8,7 @@ use std::{
 
 use lockstep_jit::{
     Call, Engine, Error, Evaluation, Instance, Module, ModuleFormat,
-    gpu::{Choice, Device, Lost},
+    gpu::{Choice, Device, Lost, OpenError},
     lanes::{Alignment, Bail, Came, Change, HandedBack, Lanes, Seats, Shape, Stamp, Visit},
 };
 
@@ -45,7 +45,7 @@ impl Jit {
     /// Opens the adapter now, and tells whether that can be done. Blocking.
     ///
     /// # Errors
-    /// `Host`: there is none, or the driver refuses.
+    /// There is none, or the driver refuses.
     pub(crate) fn open_adapter(&self) -> Result<(), Error> {
         self.adapter.device().map(drop)
     }
@@ -66,13 +66,17 @@ struct Adapter {
 }
 
 impl Adapter {
-    /// The device, opened if it is not, and again if it was lost.
+    /// The device, opened if it is not, and again if it was lost. `Error::Module`: there is none to open.
     fn device(&self) -> Result<Device, Error> {
         let mut held = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = held.as_ref().filter(|device| !device.is_lost()) {
             return Ok(device.clone());
         }
-        let opened = Device::open(&self.choice).map_err(|e| Error::Host(format!("lanes: {e}")))?;
+        let opened = Device::open(&self.choice).map_err(|error| match error {
+            // That does not change while the unit runs, and is no fault where nobody asked for lanes.
+            OpenError::NoAdapter { .. } => Error::Module(error.to_string()),
+            other => Error::Host(format!("lanes: {other}")),
+        })?;
         let device = opened.ok_or_else(|| Error::Host("lanes have no adapter: the GPU is off".into()))?;
         *held = Some(device.clone());
         Ok(device)

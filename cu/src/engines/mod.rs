@@ -54,7 +54,8 @@ pub trait Evaluator: Send + Sync + 'static {
 pub trait Program: Send + Sync {
     /// A process that has evaluated nothing yet. Blocking.
     fn instance(&self) -> Result<Box<dyn Live>, lockstep_jit::Error>;
-    /// The module compiled for lanes. Blocking, for seconds. `Error::Module`: lanes cannot take it.
+    /// The module compiled for lanes. Blocking, for seconds. `Error::Module`: lanes cannot take it, or there is
+    /// nothing that they could run on.
     fn lanes(&self) -> Result<Box<dyn Seating>, lockstep_jit::Error>;
     /// Bytes of machine code.
     fn code_bytes(&self) -> u64;

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn small_demos_of_the_shipped_modules_end_well() {
-        for shipped in ["counter", "token", "miner"] {
+        for shipped in ["counter", "token", "miner", "pricing", "matvec", "nbody"] {
             let args = args(&["--once", "--processes", "3", "--messages", "7", "--shipped", shipped]).unwrap();
             assert_eq!(format!("{:?}", run(args).unwrap()), format!("{:?}", ExitCode::SUCCESS), "{shipped}");
         }

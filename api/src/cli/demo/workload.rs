@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 const COUNTER: &[u8] = include_bytes!("../../../../tests/processes/counter.wasm");
 const TOKEN: &[u8] = include_bytes!("../../../../tests/processes/token.wasm");
 const MINER: &[u8] = include_bytes!("../../../../tests/processes/miner.wasm");
+const PRICING: &[u8] = include_bytes!("../../../../tests/processes/pricing.wasm");
+const MATVEC: &[u8] = include_bytes!("../../../../tests/processes/matvec.wasm");
+const NBODY: &[u8] = include_bytes!("../../../../tests/processes/nbody.wasm");
 
 /// Most nonces that the miner tries in one message.
 pub const MINER_NONCES_MAX: u32 = 4_194_304;
@@ -26,6 +29,12 @@ pub enum Shipped {
     Token,
     /// Looks for the smallest hash: double SHA-256, with other nonces in each message
     Miner,
+    /// Prices an option on 5,000 random paths, in integers
+    Pricing,
+    /// Makes weights anew in each message, 160 x 160 bytes of memory
+    Matvec,
+    /// Moves planets by 1,000 steps, in 64-bit floats
+    Nbody,
 }
 
 /// What an answer is checked for.
@@ -70,6 +79,15 @@ impl Workload {
                 let (header, count) = ("00".repeat(HEADER_BYTES), nonces.to_string());
                 let tags = [("Action", "Mine"), ("Header", &header), ("Count", &count)];
                 ("miner.wasm", MINER, pairs(&tags), Expected::Hash)
+            }
+            Shipped::Pricing => {
+                let option = [("Spot", "100"), ("Strike", "105"), ("Volatility", "100"), ("Steps", "64")];
+                let run = [("Action", "Price"), ("Paths", "5000"), ("Seed", "1")];
+                ("pricing.wasm", PRICING, pairs(&[&option[..], &run].concat()), Expected::NoError)
+            }
+            Shipped::Matvec => ("matvec.wasm", MATVEC, pairs(&[("Action", "Load"), ("Seed", "1")]), Expected::NoError),
+            Shipped::Nbody => {
+                ("nbody.wasm", NBODY, pairs(&[("Action", "Advance"), ("Steps", "1000")]), Expected::NoError)
             }
         };
         let format = ModuleFormat::EmscriptenMetering;
