@@ -176,7 +176,10 @@ impl Unit {
             let jit = Arc::clone(&jit);
             let opened = tokio::task::spawn_blocking(move || jit.open_adapter()).await;
             let opened = opened.map_err(|e| Error::Internal(format!("opening the adapter for lanes: {e}")))?;
-            opened.map_err(|e| Error::Internal(format!("--engine lanes: {e}")))?;
+            opened.map_err(|error| match error {
+                lockstep_jit::Error::Module(why) => Error::Internal(format!("--engine lanes: {why}")),
+                other => Error::Internal(format!("--engine lanes: {other}")),
+            })?;
         }
         Self::start(settings, source, jit).await
     }
