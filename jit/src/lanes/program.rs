@@ -1,12 +1,13 @@
-//! A module as the lanes compiler reads it: everything but its data, which lanes get with the memory of a native instance.
+//! A module as the lanes compiler reads it: lanes get its data with the memory of a native instance.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::{
-    ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef, ValType,
-    Validator,
+    DataKind, ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef,
+    ValType, Validator,
 };
 
+use super::frames::Access;
 use crate::{
     Error,
     instrument::{FEATURES, charged, is_usegas},
@@ -85,7 +86,16 @@ pub struct Program<'a> {
     pub exports: HashMap<String, u32>,
     /// Whether gas is counted.
     pub is_metered: bool,
+    /// What instantiation writes to memory, in this order: from where on, and what.
+    pub segments: Vec<(u32, &'a [u8])>,
+    /// Offsets of instructions that write to memory.
+    pub store_offsets: BTreeSet<u64>,
+    /// Bytes of memory (from, to) that functions take for what the segments say. It has to be checked.
+    pub constants: Option<(u32, u32)>,
 }
+
+/// Bytes that may be taken for constant: they are compared for each message.
+const CONSTANTS_MAX: u32 = 8192;
 
 impl<'a> Program<'a> {
     /// Validates and reads. With `inject`, gas is charged as at load of a `-metering` format.
@@ -106,6 +116,9 @@ impl<'a> Program<'a> {
             pages_min: 0,
             exports: HashMap::new(),
             is_metered: inject,
+            segments: Vec::new(),
+            store_offsets: BTreeSet::new(),
+            constants: None,
         };
         let mut declared = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
@@ -195,6 +208,11 @@ impl<'a> Program<'a> {
                 let ops = body.get_operators_reader()?.into_iter().collect::<Result<Vec<_>, _>>()?;
                 let ops = charged(ops, inject);
                 for (op, _) in &ops {
+                    if let Some(access) = Access::of(op)
+                        && access.is_store
+                    {
+                        self.store_offsets.insert(access.memarg.offset);
+                    }
                     match op {
                         Operator::TableSet { table }
                         | Operator::TableGrow { table }
@@ -206,9 +224,51 @@ impl<'a> Program<'a> {
                 }
                 self.functions.push(Function { ty, locals, ops });
             }
+            Payload::DataSection(reader) => {
+                for data in reader {
+                    let data = data?;
+                    let DataKind::Active { offset_expr, .. } = data.kind else { continue };
+                    // What only an instance knows may lie over the others.
+                    match self.constant(&offset_expr)?.and_then(|offset| u32::try_from(offset).ok()) {
+                        Some(offset) => self.segments.push((offset, data.data)),
+                        None => {
+                            self.segments.clear();
+                            break;
+                        }
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What memory holds at first, little-endian, where one segment says all of it.
+    pub fn constant_bytes(&self, at: u32, bytes: u32) -> Option<u64> {
+        let end = at.checked_add(bytes)?;
+        let touches = |(start, data): &&(u32, &[u8])| at < start + data.len() as u32 && *start < end;
+        let (start, data) = self.segments.iter().rfind(touches)?;
+        let from = at.checked_sub(*start)? as usize;
+        let found = data.get(from..from + bytes as usize)?;
+        Some(found.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// Whether bytes can be taken for constant: there are few enough, one segment says them, they are in memory from the
+    /// beginning, and no instruction writes to a place among them by its offset alone.
+    pub fn may_be_constant(&self, from: u32, to: u32) -> bool {
+        let (from, to) = (from & !3, to.next_multiple_of(4));
+        to - from <= CONSTANTS_MAX
+            && u64::from(to) <= self.pages_min << 16
+            && (from..to).step_by(4).all(|at| self.constant_bytes(at, 4).is_some())
+            && self.store_offsets.range(u64::from(from.saturating_sub(7))..u64::from(to)).next().is_none()
+    }
+
+    /// The constants as words, and where they begin.
+    pub fn constant_words(&self) -> Option<(u32, Vec<u32>)> {
+        let (from, to) = self.constants?;
+        let (from, to) = (from & !3, to.next_multiple_of(4));
+        let words = (from..to).step_by(4).map(|at| self.constant_bytes(at, 4).unwrap_or(0) as u32);
+        Some((from, words.collect()))
     }
 
     /// What a constant expression gives, as bits; none if only an instance knows.
