@@ -94,6 +94,9 @@ pub struct Program<'a> {
     pub constants: Option<(u32, u32)>,
 }
 
+/// Modules with more segments than this have nothing that is taken for constant.
+const SEGMENTS_MAX: usize = 1_000;
+
 /// Bytes that may be taken for constant: they are compared for each message.
 const CONSTANTS_MAX: u32 = 8192;
 
@@ -228,10 +231,10 @@ impl<'a> Program<'a> {
                 for data in reader {
                     let data = data?;
                     let DataKind::Active { offset_expr, .. } = data.kind else { continue };
-                    // What only an instance knows may lie over the others.
+                    // What only an instance knows may lie over the others. Hostile modules have very many.
                     match self.constant(&offset_expr)?.and_then(|offset| u32::try_from(offset).ok()) {
-                        Some(offset) => self.segments.push((offset, data.data)),
-                        None => {
+                        Some(offset) if self.segments.len() < SEGMENTS_MAX => self.segments.push((offset, data.data)),
+                        _ => {
                             self.segments.clear();
                             break;
                         }
@@ -243,13 +246,17 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    /// What memory holds at first, little-endian, where one segment says all of it.
-    pub fn constant_bytes(&self, at: u32, bytes: u32) -> Option<u64> {
-        let end = at.checked_add(bytes)?;
-        let touches = |(start, data): &&(u32, &[u8])| at < start + data.len() as u32 && *start < end;
+    /// What memory holds at first from one byte to another, where one segment says all of it.
+    fn initial_bytes(&self, from: u32, to: u32) -> Option<&'a [u8]> {
+        let touches =
+            |(start, data): &&(u32, &[u8])| *start < to && u64::from(from) < u64::from(*start) + data.len() as u64;
         let (start, data) = self.segments.iter().rfind(touches)?;
-        let from = at.checked_sub(*start)? as usize;
-        let found = data.get(from..from + bytes as usize)?;
+        data.get(from.checked_sub(*start)? as usize..to.checked_sub(*start)? as usize)
+    }
+
+    /// A number in memory as it is at first, if that can be taken for constant.
+    pub fn constant_number(&self, at: u32, bytes: u32) -> Option<u64> {
+        let found = self.initial_bytes(at, at.checked_add(bytes)?)?;
         Some(found.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
@@ -259,7 +266,7 @@ impl<'a> Program<'a> {
         let (from, to) = (from & !3, to.next_multiple_of(4));
         to - from <= CONSTANTS_MAX
             && u64::from(to) <= self.pages_min << 16
-            && (from..to).step_by(4).all(|at| self.constant_bytes(at, 4).is_some())
+            && self.initial_bytes(from, to).is_some()
             && self.store_offsets.range(u64::from(from.saturating_sub(7))..u64::from(to)).next().is_none()
     }
 
@@ -267,8 +274,8 @@ impl<'a> Program<'a> {
     pub fn constant_words(&self) -> Option<(u32, Vec<u32>)> {
         let (from, to) = self.constants?;
         let (from, to) = (from & !3, to.next_multiple_of(4));
-        let words = (from..to).step_by(4).map(|at| self.constant_bytes(at, 4).unwrap_or(0) as u32);
-        Some((from, words.collect()))
+        let words = self.initial_bytes(from, to)?.chunks_exact(4);
+        Some((from, words.map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()))
     }
 
     /// What a constant expression gives, as bits; none if only an instance knows.

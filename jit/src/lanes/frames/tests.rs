@@ -4,11 +4,7 @@ use wasm_encoder::reencode::{Error, Reencode};
 use wasmparser::FunctionBody;
 
 use super::*;
-use crate::lanes::{
-    Bail, Ending, Integers,
-    program::Program,
-    tests::{Both, device},
-};
+use crate::lanes::{Bail, Ending, Integers, differential::Both, program::Program, tests::device};
 
 /// Writes a module with the functions that a program has now. Gas is counted in global 2; a lane that would hand its message
 /// back sets global 1 and traps.

@@ -24,6 +24,9 @@ const INLINE_DEPTH_MAX: usize = 3;
 /// Instructions of a function that is compiled where it is called.
 const INLINE_OPERATORS_MAX: usize = 2_000;
 
+/// Instructions that are only gone past, and numbers that are only copied, count as so much less work.
+const SCANNED: usize = 16;
+
 /// Why something is left as it is.
 pub struct Refused;
 
@@ -215,6 +218,12 @@ impl<'p, 'a> Walker<'p, 'a> {
         self.out.push(Piece { op, charge, place: None });
     }
 
+    /// Takes from the work that may still be done.
+    fn pay(&mut self, work: usize) -> Result<(), Refused> {
+        *self.work = self.work.checked_sub(work).ok_or(Refused)?;
+        Ok(())
+    }
+
     fn frame(&mut self) -> &mut Frame {
         self.frames.last_mut().expect("the function's own block is open")
     }
@@ -244,12 +253,14 @@ impl<'p, 'a> Walker<'p, 'a> {
     /// Well-nested code from one instruction up to another.
     fn walk(&mut self, code: Code<'p, 'a>, mut at: usize, to: usize) -> Result<(), Refused> {
         while at < to {
-            *self.work = self.work.checked_sub(1).ok_or(Refused)?;
+            self.pay(1)?;
             if self.root.is_some() && self.out.len() > OPERATORS_MAX {
                 return Err(Refused);
             }
             if self.frame().is_dead {
-                at = past_dead(code.ops, at).min(to);
+                let alive = past_dead(code.ops, at).min(to);
+                self.pay((alive - at) / SCANNED)?;
+                at = alive;
                 if at == to {
                     break;
                 }
@@ -257,6 +268,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             let (op, charge) = &code.ops[at];
             if let Operator::Loop { blockty } = op {
                 let end = end_of(code.ops, at);
+                self.pay((end - at + self.frames.len() * self.locals.len()) / SCANNED)?;
                 let is_done = match self.root {
                     None => self.try_region(code, at, end),
                     Some(_) => self.try_turns(code, at, end, *blockty),
@@ -426,7 +438,7 @@ impl<'p, 'a> Walker<'p, 'a> {
         if access.is_store {
             return None;
         }
-        let value = self.program.constant_bytes(address, access.bytes)?;
+        let value = self.program.constant_number(address, access.bytes)?;
         let end = address + access.bytes;
         let (start, end) = self.region_constants.map_or((address, end), |(a, b)| (a.min(address), b.max(end)));
         if !self.program.may_be_constant(start, end) {
