@@ -1,15 +1,16 @@
 //! Frames become locals.
 //!
-//! C keeps arrays and whatever has an address on a stack in linear memory, where a lane's accesses are slow and each costs
-//! the driver compile time. Here loops are rewritten so that the part of the stack which they reach at known addresses is in
-//! locals for as long as they last: it is loaded before the loop and stored behind it. For that the functions that a loop
-//! calls are compiled into it, and loops within whose turns are known beforehand are written out, which makes addresses of
-//! an array's elements known. Loads of constants that the module brings along become these constants.
+//! C keeps arrays and whatever has an address on a stack in linear memory, where a lane's accesses are slow and each
+//! costs the driver compile time. Here loops are rewritten so that the part of the stack which they reach at known
+//! addresses is in locals for as long as they last: it is loaded before the loop and stored behind it. For that the
+//! functions that a loop calls are compiled into it, and loops within whose turns are known beforehand are written out,
+//! which makes addresses of an array's elements known. Loads of constants that the module brings along become these
+//! constants.
 //!
 //! It is WebAssembly before and after, and does the same to the bit, gas and all memory included; what that rests on is
-//! checked when a lane gets there, and where it does not hold the lane hands its message back: frames lie in memory, and
-//! aligned; called functions have put the stack pointer back; nothing else in the loop reaches those bytes; constants are what
-//! they were, and nothing writes there.
+//! checked when a lane gets there, and where it does not hold the lane hands its message back: frames lie in memory,
+//! and aligned; called functions have put the stack pointer back; nothing else in the loop reaches those bytes;
+//! constants are what they were, and nothing writes there.
 
 mod access;
 mod known;
@@ -56,6 +57,9 @@ pub fn promote(program: &mut Program<'_>) -> bool {
         }
         let walked = Walker::walk_function(program, pointer, function, program.constants, &mut work);
         let Some(walked) = walked else { continue };
+        if may_be_active_twice(program, at) {
+            continue;
+        }
         operators += walked.ops.len();
         if operators > OPERATORS_MAX {
             break;
@@ -84,6 +88,33 @@ fn is_candidate(locals: usize, ops: &[(Operator<'_>, u64)], pointer: u32) -> boo
         && deepest <= DEPTH_MAX
         && ops.iter().any(|(op, _)| is_pointer(op))
         && ops.iter().any(|(op, _)| matches!(op, Operator::Loop { .. }))
+}
+
+/// Whether a function may be called before it returns. Each of its locals would have to be saved across calls.
+fn may_be_active_twice(program: &Program<'_>, function: usize) -> bool {
+    let imports = program.imports.len();
+    let mut seen = vec![false; program.functions.len()];
+    let mut is_table_seen = false;
+    let mut waiting = vec![function];
+    let mut reached = |callee: u32, waiting: &mut Vec<usize>| {
+        let own = (callee as usize).checked_sub(imports).filter(|own| *own < seen.len());
+        if let Some(own) = own.filter(|own| !std::mem::replace(&mut seen[*own], true)) {
+            waiting.push(own);
+        }
+    };
+    while let Some(caller) = waiting.pop() {
+        for (op, _) in &program.functions[caller].ops {
+            match op {
+                Operator::Call { function_index } => reached(*function_index, &mut waiting),
+                Operator::CallIndirect { .. } if !std::mem::replace(&mut is_table_seen, true) => {
+                    let entries = program.tables.iter().flat_map(|table| &table.entries);
+                    entries.flatten().for_each(|entry| reached(*entry, &mut waiting));
+                }
+                _ => {}
+            }
+        }
+    }
+    seen[function]
 }
 
 /// The global that functions take their frames from, if there is one.

@@ -260,8 +260,8 @@ impl<'a> Program<'a> {
         Some(found.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Whether bytes can be taken for constant: there are few enough, one segment says them, they are in memory from the
-    /// beginning, and no instruction writes to a place among them by its offset alone.
+    /// Whether bytes can be taken for constant: there are few enough, one segment says them, they are in memory from
+    /// the beginning, and no instruction writes to a place among them by its offset alone.
     pub fn may_be_constant(&self, from: u32, to: u32) -> bool {
         let (from, to) = (from & !3, to.next_multiple_of(4));
         to - from <= CONSTANTS_MAX
@@ -360,5 +360,6 @@ impl<'a> Program<'a> {
     }
 }
 
-/// More entries than this are not laid out: no compiler makes such tables, and hostile modules declare them for nothing.
+/// More entries than this are not laid out: no compiler makes such tables, and hostile modules declare them for
+/// nothing.
 const TABLE_ENTRIES_MAX: u64 = 1 << 16;

@@ -1,5 +1,5 @@
-//! A loop that keeps its part of the frame in locals: loads before it, stores behind it, and checks of everything that the
-//! loads and stores rest on.
+//! A loop that keeps its part of the frame in locals: loads before it, stores behind it, and checks of everything that
+//! the loads and stores rest on.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,8 +16,8 @@ use crate::lanes::{layout::PAGE_BYTES, plan::accesses};
 /// Words of a frame that a loop keeps in locals.
 const WORDS_MAX: usize = 256;
 
-/// More words than this are loaded and stored by loops, so many in a turn: drivers' compile time goes with the places that
-/// reach memory.
+/// More words than this are loaded and stored by loops, so many in a turn: drivers' compile time goes with the places
+/// that reach memory.
 const TURN_WORDS: usize = 8;
 
 /// Where a loop's frame is found when it is entered.
@@ -49,17 +49,21 @@ struct Slots {
 /// A loop may reach memory in so many places more than it did, if its turns do so half as often.
 const PLACES_MORE_MAX: u32 = 32;
 
-/// The region's instructions with its frame in locals; none if that is not possible, or not worth it. What they stand for
-/// reaches memory in so many places.
+/// The region's instructions with its frame in locals; none if that is not possible, or not worth it. What they stand
+/// for reaches memory in so many places.
 pub fn promoted<'a>(
     walker: &mut Walker<'_, 'a>,
     region: &Region,
     pieces: &[Piece<'a>],
     before: u32,
 ) -> Option<Vec<Piece<'a>>> {
-    let is_frame = |piece: &&Piece<'_>| matches!(piece.place, Some(Known::Frame(_)));
-    let often = |pieces: &mut dyn Iterator<Item = &Piece<'a>>| pieces.map(|piece| accesses(&piece.op)).sum::<u32>();
-    let (all, saved) = (often(&mut pieces.iter()), often(&mut pieces.iter().filter(is_frame)));
+    // How often a turn reaches memory, and how often that is the frame.
+    let (mut all, mut saved) = (0, 0);
+    for piece in pieces {
+        let places = accesses(&piece.op);
+        all += places;
+        saved += if matches!(piece.place, Some(Known::Frame(_))) { places } else { 0 };
+    }
     let slots = Slots::find(walker, pieces)?;
     let mut rewriter = Rewriter { walker, slots, out: Vec::new(), scratch: HashMap::new() };
     rewriter.enter(region);

@@ -1,5 +1,5 @@
-//! Going through a function with what is known of its numbers. Within a loop that may keep its frame in locals, functions
-//! are compiled where they are called, and loops whose turns are known are written out.
+//! Going through a function with what is known of its numbers. Within a loop that may keep its frame in locals,
+//! functions are compiled where they are called, and loops whose turns are known are written out.
 
 use std::collections::{HashMap, HashSet};
 
