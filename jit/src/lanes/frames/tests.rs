@@ -379,11 +379,12 @@ impl Random {
 
 #[test]
 fn functions_that_nobody_wrote_do_the_same_with_their_frames_in_locals() {
+    let count = std::env::var("LOCKSTEP_FUZZ_FRAMES").map_or(400, |n| n.parse().unwrap());
     let (mut changed, mut stayed, mut handed_back) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..count {
         let mut random = Random(seed);
         let twins = Twins::new(&module(4096, &random.functions()));
-        changed += usize::from(twins.is_changed);
+        changed += u64::from(twins.is_changed);
         assert!(twins.accesses[1] <= twins.accesses[0] + 40, "{seed}: {:?}", twins.accesses);
         if !twins.is_changed {
             continue;
@@ -403,7 +404,8 @@ fn functions_that_nobody_wrote_do_the_same_with_their_frames_in_locals() {
             }
         }
     }
-    assert!(changed > 60 && stayed > 700 && handed_back > 300, "{changed} {stayed} {handed_back}");
+    eprintln!("{count} functions, {changed} rewritten; {stayed} calls, and {handed_back} handed back");
+    assert!(5 * changed > 2 * count && stayed > 5 * changed && handed_back > 2 * changed);
 }
 
 #[test]

@@ -239,6 +239,11 @@ impl<'p, 'a> Walker<'p, 'a> {
         self.stack.pop().ok_or(Refused)
     }
 
+    /// What was known earlier says nothing of locals that have come since.
+    fn know_new_locals(&mut self) {
+        self.state.locals.resize(self.locals.len(), Known::Nothing);
+    }
+
     fn arity(&self, ty: BlockType) -> (usize, usize) {
         match ty {
             BlockType::Empty => (0, 0),
@@ -323,6 +328,7 @@ impl<'p, 'a> Walker<'p, 'a> {
                 self.arrive();
                 let other = self.frame().other.take().ok_or(Refused)?;
                 self.state = other;
+                self.know_new_locals();
                 self.frame().is_dead = false;
                 let (height, params) = (self.frame().height, self.frame().params);
                 self.stack.truncate(height);
@@ -484,8 +490,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             }
             None => {}
         }
-        // Locals that have come since.
-        self.state.locals.resize(self.locals.len(), Known::Nothing);
+        self.know_new_locals();
     }
 
     /// Says at a branch's target what is known here.
@@ -651,7 +656,7 @@ impl<'p, 'a> Walker<'p, 'a> {
         self.out.truncate(written);
         (self.region_constants, self.inlined_accesses) = (constants, accesses);
         self.inlining.truncate(inlining);
-        self.state.locals.resize(self.locals.len(), Known::Nothing);
+        self.know_new_locals();
         false
     }
 
