@@ -47,7 +47,7 @@ impl Program {
         };
         vec![
             of("miner", shipped!("miner", "miner"), 50_000, "nonces", None, mine),
-            of("miner-array", shipped!("miner-array", "miner"), 400, "nonces", None, mine),
+            of("miner-array", shipped!("miner-array", "miner"), 50_000, "nonces", None, mine),
             of("pricing", shipped!("pricing", "pricing"), 20_000, "paths", None, price),
             of("matvec", shipped!("matvec", "matvec"), 8, "products", Some(load), multiply),
             of("nbody", shipped!("nbody", "nbody"), 100, "steps", None, advance),

@@ -53,6 +53,10 @@ pub enum Bail {
     Table,
     /// The driver bounded a loop that cannot be gone on with.
     Driver,
+    /// A stack frame is not where, or not used as, the compiler took it to be.
+    Frame,
+    /// What the compiler took for constant is not what it was, or is written to.
+    Constants,
     /// Anything a kernel should not say.
     Unknown,
 }
@@ -79,13 +83,15 @@ impl Ending {
             37 => Ending::Bail(Bail::Instruction),
             38 => Ending::Bail(Bail::Table),
             39 => Ending::Bail(Bail::Driver),
+            40 => Ending::Bail(Bail::Frame),
+            41 => Ending::Bail(Bail::Constants),
             _ => Ending::Bail(Bail::Unknown),
         })
     }
 
     /// The lane's status.
     pub fn status(self) -> u32 {
-        (1..40).find(|status| Ending::of(*status) == Some(self)).unwrap_or(u32::MAX)
+        (1..42).find(|status| Ending::of(*status) == Some(self)).unwrap_or(u32::MAX)
     }
 }
 
@@ -107,7 +113,7 @@ impl Trap {
 
 impl Bail {
     /// Every reason, for counters.
-    pub const ALL: [Bail; 9] = [
+    pub const ALL: [Bail; 11] = [
         Bail::Budget,
         Bail::Window,
         Bail::Stack,
@@ -116,6 +122,8 @@ impl Bail {
         Bail::Instruction,
         Bail::Table,
         Bail::Driver,
+        Bail::Frame,
+        Bail::Constants,
         Bail::Unknown,
     ];
 
@@ -130,6 +138,8 @@ impl Bail {
             Bail::Instruction => "instruction",
             Bail::Table => "table",
             Bail::Driver => "driver",
+            Bail::Frame => "frame",
+            Bail::Constants => "constants",
             Bail::Unknown => "unknown",
         }
     }
@@ -151,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_status_and_an_ending_are_the_same_thing() {
-        for status in (1..=9).chain(32..=39) {
+        for status in (1..=9).chain(32..=41) {
             let ending = Ending::of(status).unwrap();
             assert_eq!(ending.status(), status, "{ending}");
         }

@@ -6,6 +6,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 use super::{
     build::Builder,
+    frames,
     layout::Header,
     lower::{Entry, Lowerer, Refusals},
     plan::Plan,
@@ -85,7 +86,7 @@ impl Kernel {
     /// # Errors
     /// [`Error::Module`] for what is no valid module, has no such exports, or is too large for a kernel; it says which.
     pub fn compile(wasm: &[u8], inject: bool, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
-        Kernel::of_program(&Program::read(wasm, inject)?, form, exports)
+        Kernel::with_frames(|| Program::read(wasm, inject), form, exports)
     }
 
     /// Compiles what a message to a process reaches.
@@ -93,12 +94,30 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::compile`].
     pub fn of_process(wasm: &[u8], format: ModuleFormat, form: Form) -> Result<Kernel, Error> {
-        let mut program = Program::read(wasm, format.is_metered())?;
-        turn::add(&mut program, format)?;
-        Kernel::of_program(&program, form, &[TURN])
+        let read = || {
+            let mut program = Program::read(wasm, format.is_metered())?;
+            turn::add(&mut program, format)?;
+            Ok(program)
+        };
+        Kernel::with_frames(read, form, &[TURN])
     }
 
-    fn of_program(program: &Program<'_>, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
+    /// With frames in locals; if that is too large a kernel, without.
+    fn with_frames<'a>(
+        read: impl Fn() -> Result<Program<'a>, Error>,
+        form: Form,
+        exports: &[&str],
+    ) -> Result<Kernel, Error> {
+        let mut program = read()?;
+        if frames::promote(&mut program)
+            && let Ok(kernel) = Kernel::of_program(&program, form, exports)
+        {
+            return Ok(kernel);
+        }
+        Kernel::of_program(&read()?, form, exports)
+    }
+
+    pub(super) fn of_program(program: &Program<'_>, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
         let refused = |why: String| Error::Module(format!("lanes cannot take it: {why}"));
         if program.globals.len() > GLOBALS_MAX {
             return Err(refused(format!("{} globals, of at most {GLOBALS_MAX}", program.globals.len())));

@@ -7,6 +7,7 @@ mod build;
 #[cfg(any(test, feature = "differential"))]
 pub mod differential;
 mod ending;
+mod frames;
 mod group;
 mod kernel;
 mod layout;

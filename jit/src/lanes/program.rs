@@ -1,12 +1,13 @@
-//! A module as the lanes compiler reads it: everything but its data, which lanes get with the memory of a native instance.
+//! A module as the lanes compiler reads it: lanes get its data with the memory of a native instance.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::{
-    ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef, ValType,
-    Validator,
+    DataKind, ElementItems, ElementKind, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef,
+    ValType, Validator,
 };
 
+use super::frames::Access;
 use crate::{
     Error,
     instrument::{FEATURES, charged, is_usegas},
@@ -85,7 +86,19 @@ pub struct Program<'a> {
     pub exports: HashMap<String, u32>,
     /// Whether gas is counted.
     pub is_metered: bool,
+    /// What instantiation writes to memory, in this order: from where on, and what.
+    pub segments: Vec<(u32, &'a [u8])>,
+    /// Offsets of instructions that write to memory.
+    pub store_offsets: BTreeSet<u64>,
+    /// Bytes of memory (from, to) that functions take for what the segments say. It has to be checked.
+    pub constants: Option<(u32, u32)>,
 }
+
+/// Modules with more segments than this have nothing that is taken for constant.
+const SEGMENTS_MAX: usize = 1_000;
+
+/// Bytes that may be taken for constant: they are compared for each message.
+const CONSTANTS_MAX: u32 = 8192;
 
 impl<'a> Program<'a> {
     /// Validates and reads. With `inject`, gas is charged as at load of a `-metering` format.
@@ -106,6 +119,9 @@ impl<'a> Program<'a> {
             pages_min: 0,
             exports: HashMap::new(),
             is_metered: inject,
+            segments: Vec::new(),
+            store_offsets: BTreeSet::new(),
+            constants: None,
         };
         let mut declared = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
@@ -195,6 +211,11 @@ impl<'a> Program<'a> {
                 let ops = body.get_operators_reader()?.into_iter().collect::<Result<Vec<_>, _>>()?;
                 let ops = charged(ops, inject);
                 for (op, _) in &ops {
+                    if let Some(access) = Access::of(op)
+                        && access.is_store
+                    {
+                        self.store_offsets.insert(access.memarg.offset);
+                    }
                     match op {
                         Operator::TableSet { table }
                         | Operator::TableGrow { table }
@@ -206,9 +227,55 @@ impl<'a> Program<'a> {
                 }
                 self.functions.push(Function { ty, locals, ops });
             }
+            Payload::DataSection(reader) => {
+                for data in reader {
+                    let data = data?;
+                    let DataKind::Active { offset_expr, .. } = data.kind else { continue };
+                    // What only an instance knows may lie over the others. Hostile modules have very many.
+                    match self.constant(&offset_expr)?.and_then(|offset| u32::try_from(offset).ok()) {
+                        Some(offset) if self.segments.len() < SEGMENTS_MAX => self.segments.push((offset, data.data)),
+                        _ => {
+                            self.segments.clear();
+                            break;
+                        }
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What memory holds at first from one byte to another, where one segment says all of it.
+    fn initial_bytes(&self, from: u32, to: u32) -> Option<&'a [u8]> {
+        let touches =
+            |(start, data): &&(u32, &[u8])| *start < to && u64::from(from) < u64::from(*start) + data.len() as u64;
+        let (start, data) = self.segments.iter().rfind(touches)?;
+        data.get(from.checked_sub(*start)? as usize..to.checked_sub(*start)? as usize)
+    }
+
+    /// A number in memory as it is at first, if that can be taken for constant.
+    pub fn constant_number(&self, at: u32, bytes: u32) -> Option<u64> {
+        let found = self.initial_bytes(at, at.checked_add(bytes)?)?;
+        Some(found.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// Whether bytes can be taken for constant: there are few enough, one segment says them, they are in memory from
+    /// the beginning, and no instruction writes to a place among them by its offset alone.
+    pub fn may_be_constant(&self, from: u32, to: u32) -> bool {
+        let (from, to) = (from & !3, to.next_multiple_of(4));
+        to - from <= CONSTANTS_MAX
+            && u64::from(to) <= self.pages_min << 16
+            && self.initial_bytes(from, to).is_some()
+            && self.store_offsets.range(u64::from(from.saturating_sub(7))..u64::from(to)).next().is_none()
+    }
+
+    /// The constants as words, and where they begin.
+    pub fn constant_words(&self) -> Option<(u32, Vec<u32>)> {
+        let (from, to) = self.constants?;
+        let (from, to) = (from & !3, to.next_multiple_of(4));
+        let words = self.initial_bytes(from, to)?.chunks_exact(4);
+        Some((from, words.map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()))
     }
 
     /// What a constant expression gives, as bits; none if only an instance knows.
@@ -293,5 +360,6 @@ impl<'a> Program<'a> {
     }
 }
 
-/// More entries than this are not laid out: no compiler makes such tables, and hostile modules declare them for nothing.
+/// More entries than this are not laid out: no compiler makes such tables, and hostile modules declare them for
+/// nothing.
 const TABLE_ENTRIES_MAX: u64 = 1 << 16;

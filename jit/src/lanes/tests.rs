@@ -26,7 +26,7 @@ pub fn device() -> Option<Device> {
 
 impl Both {
     /// Calls with all these arguments, on lanes side by side and one by one natively. Gives how many bailed.
-    fn agree(&self, device: &Device, name: &str, calls: &[Vec<u64>]) -> usize {
+    pub fn agree(&self, device: &Device, name: &str, calls: &[Vec<u64>]) -> usize {
         let mut bailed = 0;
         for integers in forms(device) {
             let (before, _) = self.native(name, &calls[0]);

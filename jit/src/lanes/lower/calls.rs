@@ -1,13 +1,17 @@
 //! Calls: in place, to the machine, through tables.
 
 use super::{Kind, Lowerer, Shape, kind};
-use crate::lanes::{build::Value, ending::Bail, turn::COPY_IN};
+use crate::lanes::{build::Value, ending::Bail, frames::GUARD, turn::COPY_IN};
 
 impl Lowerer<'_, '_> {
     pub(super) fn call(&mut self, function: u32) {
         if function == COPY_IN {
             let (count, word, to) = (self.pop(), self.pop(), self.pop());
+            self.guard_constants(to, count);
             self.out.run("copy_in", &[to, word, count]);
+        } else if function == GUARD {
+            let bad = self.pop();
+            self.out.run("guard", &[bad]);
         } else if self.program.own(function).is_none() {
             self.call_host(function);
         } else if self.plan.is_in_place(function) {

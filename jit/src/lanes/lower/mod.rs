@@ -163,6 +163,8 @@ pub struct Lowerer<'p, 'a> {
     /// Variables that a state reads from another.
     exposed: HashSet<Variable>,
     table_starts: Vec<u32>,
+    /// Bytes of memory (from, to) that functions take for constant.
+    constants: Option<(u32, u32)>,
     refusals: Refusals,
     accesses: u32,
     too_large: Option<String>,
@@ -216,6 +218,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             written: HashMap::new(),
             exposed: HashSet::new(),
             table_starts: Vec::new(),
+            constants: None,
             refusals: Vec::new(),
             accesses: 0,
             too_large: None,
@@ -228,7 +231,9 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             let state = self.new_state();
             self.begins.insert(function, state);
         }
-        let tables = self.lay_out_tables();
+        let mut tables = self.lay_out_tables();
+        let constants = program_constants(self.program, &mut tables);
+        self.constants = constants.map(|(from, count, _)| (from, from + 4 * count));
         // Not lanes that are over, or that nobody called.
         let running = self.out.call("is_running", &[]);
         self.out.open_if(running);
@@ -238,7 +243,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         self.out.set(self.state, first);
         let beginning = self.out.mark();
         self.out.open_loop();
-        let entries: Vec<Entry> = entries.iter().map(|function| self.entry(*function)).collect();
+        let entries: Vec<Entry> = entries.iter().map(|function| self.entry(*function, constants)).collect();
         for &function in &self.plan.machine {
             self.function(function);
         }
@@ -405,8 +410,8 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         self.out.set(self.state, state);
     }
 
-    /// The entry from outside: arguments from the header, and where to return to.
-    fn entry(&mut self, function: u32) -> Entry {
+    /// The entry from outside: arguments from the header, and where to return to. Constants are compared here.
+    fn entry(&mut self, function: u32, constants: Option<(u32, u32, u32)>) -> Entry {
         let ty = self.program.function_type(function).clone();
         let state = self.new_state();
         let entry = Entry { state, params: kinds(ty.params()), results: kinds(ty.results()) };
@@ -415,6 +420,11 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             let value = self.header_value(Header::value(at), *kind);
             let variable = self.transfer(at, *kind);
             self.write(variable, value);
+        }
+        if let Some((from, count, at)) = constants {
+            let arguments = [from, count, at].map(|n| self.out.word(n));
+            self.out.run("check_constants", &arguments);
+            self.accesses += 1;
         }
         let leave = self.new_state();
         let leave = self.out.word(leave);
@@ -737,6 +747,14 @@ pub fn kind(ty: ValType) -> Option<Kind> {
 /// The kinds of some types; vectors and references, which no lane ever holds, count as words.
 fn kinds(types: &[ValType]) -> Vec<Kind> {
     types.iter().map(|ty| kind(*ty).unwrap_or(Kind::Word)).collect()
+}
+
+/// Lays out what functions take for constant behind the tables: where it is in memory, how many words, and where here.
+fn program_constants(program: &Program<'_>, tables: &mut Vec<u32>) -> Option<(u32, u32, u32)> {
+    let (from, words) = program.constant_words()?;
+    let at = tables.len() as u32;
+    tables.extend(&words);
+    Some((from, words.len() as u32, at))
 }
 
 fn global_name(at: u32) -> String {

@@ -87,11 +87,13 @@ impl Lowerer<'_, '_> {
             }
             MemoryCopy { dst_mem: 0, src_mem: 0 } => {
                 let [to, source, count] = self.three_indices();
+                self.guard_constants(to, count);
                 self.out.run("memory_copy", &[to, source, count]);
             }
             MemoryFill { mem: 0 } => {
                 let (count, value, to) = (self.pop(), self.pop(), self.pop());
                 let [to, count] = [to, count].map(|v| if self.program.is_64 { self.index_of_wide(v) } else { v });
+                self.guard_constants(to, count);
                 self.out.run("memory_fill", &[to, value, count]);
             }
             _ => {
@@ -194,7 +196,17 @@ impl Lowerer<'_, '_> {
             value = self.out.call("wide_low", &[value]);
         }
         let place = self.place(memarg, bytes);
+        let count = self.out.word(bytes);
+        self.guard_constants(place, count);
         self.out.run(&self.accessor("store", memarg, bytes), &[place, value]);
+    }
+
+    /// Sees to it that what is written is none of what functions take for constant.
+    pub(super) fn guard_constants(&mut self, to: Value, count: Value) {
+        if let Some((from, past)) = self.constants {
+            let (from, past) = (self.out.word(from), self.out.word(past));
+            self.out.run("guard_constants", &[to, count, from, past]);
+        }
     }
 
     /// A word whose upper `bits` bits repeat the one below them.

@@ -32,6 +32,8 @@ const BAIL_STACK = 34u;
 const BAIL_HOST = 35u;
 const BAIL_ALIGNMENT = 36u;
 const BAIL_DRIVER = 39u;
+const BAIL_FRAME = 40u;
+const BAIL_CONSTANTS = 41u;
 
 // Mirrors `layout::Shape`.
 struct Shape {
@@ -321,6 +323,29 @@ fn copy_in(to: u32, from_word: u32, count: u32) {
         tick(4u);
     }
     if (done < count) { driver_left(); }
+}
+
+// ---- What the compiler took for granted --------------------------------------------------------------------------------------
+
+// Of a loop that keeps its frame in locals.
+fn guard(bad: u32) {
+    if (bad != 0u) { end(BAIL_FRAME); }
+}
+
+// Words from byte `start` on are what the tables' buffer says from `at` on.
+fn check_constants(start: u32, count: u32, at: u32) {
+    var done = 0u;
+    while (done < count) {
+        if (words[word_index(start + 4u * done)] != tables[at + done]) { end(BAIL_CONSTANTS); }
+        done += 1u;
+        tick(4u);
+    }
+    if (done < count) { driver_left(); }
+}
+
+// `count` bytes from `to` on are none of the constants.
+fn guard_constants(to: u32, count: u32, start: u32, past: u32) {
+    if (count != 0u && to < past && (to >= start || count > start - to)) { end(BAIL_CONSTANTS); }
 }
 
 // ---- Arithmetic that can fail ------------------------------------------------------------------------------------------------
