@@ -22,5 +22,7 @@ pub use guest::environ::GuestEnv;
 pub use inspect::{ImportInfo, Inspection, MemoryInfo, inspect};
 /// The GPU room, for whoever brings a device.
 pub use lockstep_shaders::device as gpu;
-pub use native::{Call, Engine, EngineSettings, Instance, Module, RESERVATION_BYTES, STACK_BYTES, spawn_evaluator};
+pub use native::{
+    Call, Engine, EngineSettings, Instance, Module, OwnedCall, RESERVATION_BYTES, STACK_BYTES, spawn_evaluator,
+};
 pub use outcome::{Evaluation, Outcome};

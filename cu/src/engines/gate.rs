@@ -10,15 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_jit::{
-    Error, Evaluation, ModuleFormat,
-    lanes::{Came, HandedBack},
-};
+use lockstep_jit::{Error, Evaluation, ModuleFormat, OwnedCall, lanes::HandedBack};
 use tokio::sync::oneshot;
 
 use super::{
-    EngineChoice, LanesCounts, Live, OwnedCall, Program,
-    group::{self, Offer},
+    EngineChoice, LanesCounts, Live, Program,
+    group::{self, Offer, Visited},
     rates::{Advice, Group, Rates},
 };
 use crate::store::Store;
@@ -196,7 +193,7 @@ impl Gate {
 
     /// Has lanes evaluate a message, together with others. Gives the process back and what came of the message; none: it
     /// has to be evaluated natively. None at all: the process was lost with the thread that had it.
-    pub(crate) async fn evaluate(&self, live: Box<dyn Live>, call: OwnedCall) -> Option<(Box<dyn Live>, Option<Came>)> {
+    pub(crate) async fn evaluate(&self, live: Box<dyn Live>, call: OwnedCall) -> Option<Visited> {
         let (reply, visited) = oneshot::channel();
         {
             // Under the lock, so that no offer is made to a thread that has taken its last.

@@ -4,15 +4,15 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Weak,
+        Weak,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
 
 use lockstep_jit::{
-    Call,
-    lanes::{Came, Visit},
+    Evaluation, OwnedCall,
+    lanes::{Came, Change, Visit},
 };
 use tokio::sync::oneshot;
 
@@ -22,31 +22,11 @@ use crate::process::pool::panic_text;
 /// How often a thread without work looks whether the unit is closing.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// A message's inputs, owned.
-#[derive(Clone, Debug)]
-pub struct OwnedCall {
-    /// As of [`Call`].
-    pub message: String,
-    /// As of [`Call`].
-    pub environment: Arc<str>,
-    /// As of [`Call`].
-    pub seed: String,
-    /// Compute-Limit, gas.
-    pub gas_limit: u64,
-    /// Wall-clock bound.
-    pub time_limit: Duration,
-}
-
-impl OwnedCall {
-    fn borrow(&self) -> Call<'_> {
-        Call {
-            message: &self.message,
-            environment: &self.environment,
-            seed: &self.seed,
-            gas_limit: self.gas_limit,
-            time_limit: self.time_limit,
-        }
-    }
+/// What a lane made of a message, before it is the process's.
+pub(crate) struct Given {
+    pub evaluation: Box<Evaluation>,
+    /// Of the process's memory, if the message is kept.
+    pub change: Option<Change>,
 }
 
 /// A process that gives its message, and itself, to the lanes for a while.
@@ -57,7 +37,7 @@ pub(super) struct Offer {
 }
 
 /// The process again, and what became of the message; none: the native engine has to do it.
-pub(super) type Visited = (Box<dyn Live>, Option<Came>);
+pub(super) type Visited = (Box<dyn Live>, Option<Given>);
 
 /// Takes offers until nobody can make any, or the adapter fails, which is the answer then.
 pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Receiver<Offer>) -> Result<(), String> {
@@ -119,33 +99,34 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
         catch_unwind(AssertUnwindSafe(|| seating.evaluate(&visits, deadline)))
     };
     let took = begun.elapsed();
-    let (came, failure) = match came {
-        Ok(Ok(came)) => (came.into_iter().map(Some).collect(), Ok(())),
+    let (came, ended) = match came {
+        Ok(Ok(came)) => {
+            gate.learn_group(&group_of(&came, took));
+            (came, Ok(()))
+        }
         Ok(Err(lost)) => (Vec::new(), Err(lost.to_string())),
         Err(panic) => (Vec::new(), Err(format!("the driver's library failed: {}", panic_text(panic)))),
     };
-    if failure.is_ok() {
-        gate.learn_group(&group_of(&came, took));
-    }
-    let mut came: std::vec::IntoIter<Option<Came>> = came.into_iter();
+    let mut came = came.into_iter();
     for offer in group {
-        let came = came.next().flatten().filter(|came| match came {
-            Came::Evaluated { .. } => true,
-            Came::HandedBack(why) => {
-                gate.count_handed_back(*why);
-                false
+        let given = match came.next() {
+            Some(Came::Evaluated { evaluation, change }) => Some(Given { evaluation, change }),
+            Some(Came::HandedBack(why)) => {
+                gate.count_handed_back(why);
+                None
             }
-        });
+            None => None,
+        };
         // Whoever asked may have gone.
-        let _ = offer.reply.send((offer.live, came));
+        let _ = offer.reply.send((offer.live, given));
     }
-    failure
+    ended
 }
 
-fn group_of(came: &[Option<Came>], took: Duration) -> Group {
+fn group_of(came: &[Came], took: Duration) -> Group {
     let mut group = Group { messages: came.len(), evaluated: 0, gas: 0, took };
     for came in came {
-        if let Some(Came::Evaluated { evaluation, .. }) = came {
+        if let Came::Evaluated { evaluation, .. } = came {
             group.evaluated += 1;
             group.gas += evaluation.gas_spent;
         }

@@ -23,7 +23,7 @@ use lockstep_jit::{
 
 pub use counts::LanesCounts;
 pub(crate) use gate::{Gate, Lives, Rules};
-pub(crate) use group::OwnedCall;
+pub(crate) use group::Given;
 pub(crate) use jit::Jit;
 
 /// Which engine evaluates.

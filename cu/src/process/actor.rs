@@ -10,12 +10,12 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockstep_jit::lanes::Came;
+use lockstep_jit::OwnedCall;
 use tokio::sync::{mpsc, watch};
 
 use super::{
     Shared,
-    evaluate::{self, Given, Ground, Lane, Mark, State, Turn, Verdict},
+    evaluate::{self, Ground, Lane, Mark, State, Turn, Verdict},
     goal::{Fork, Goal, Got, Next, Standing, Waiter, Want, farther},
     pool::{Lost, Refused, closing},
     programs::Loaded,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     Error,
+    engines::Given,
     message::environment_json,
     schedule::{End, Entry, Kind, Position, Start},
     store::{Known, Place},
@@ -296,7 +297,9 @@ impl Actor {
         let Some(mut state) = self.state.take_if(|_| !skips) else {
             return Ok(None);
         };
-        let call = evaluate::call_of(ground, keeper, entry);
+        let seed = evaluate::seed_of(entry, &self.pid);
+        let call = evaluate::call_of(ground, keeper, entry, &seed);
+        let call = OwnedCall::of(&call, Some(&ground.environment));
         let visited = tokio::select! {
             visited = ground.gate.evaluate(state.instance, call) => visited,
             () = stopped(&mut self.stopping) => {
@@ -304,16 +307,13 @@ impl Actor {
                 return Err(closing());
             }
         };
-        let Some((instance, came)) = visited else {
+        let Some((instance, given)) = visited else {
             self.forget_state();
             return Err(Error::Internal(format!("evaluation of process {} ended with its lanes", self.pid)));
         };
         state.instance = instance;
         self.state = Some(state);
-        Ok(match came {
-            Some(Came::Evaluated { evaluation, change }) => Some(Given { evaluation, change }),
-            Some(Came::HandedBack(_)) | None => None,
-        })
+        Ok(given)
     }
 
     /// How many of the entries ahead can be evaluated in one go: up to where a waiter wants to look at the process.

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lockstep_jit::{Call, Evaluation, Outcome, lanes::Change};
+use lockstep_jit::{Call, Evaluation, Outcome};
 
 use super::pool::panic_text;
 use crate::{
     Error,
-    engines::{Gate, Live, OwnedCall, Program},
+    engines::{Gate, Given, Live, Program},
     metrics::Counted,
     module::ModuleInfo,
     schedule::{Checkpoint, Entry, Kind, Position, Process},
@@ -41,12 +41,6 @@ pub(super) enum Lane {
     Closed,
     /// A lane did it.
     Done(Given),
-}
-
-/// What a lane made of an entry, before it is the process's.
-pub(super) struct Given {
-    pub evaluation: Box<Evaluation>,
-    pub change: Option<Change>,
 }
 
 /// What a turn needs of the unit.
@@ -297,12 +291,12 @@ fn step(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry, by: 
     Ok(verdict)
 }
 
-/// The inputs of an entry's evaluation.
-pub(super) fn call_of(ground: &Ground, keeper: &Keeper, entry: &Entry) -> OwnedCall {
-    OwnedCall {
-        message: entry.message_json.clone(),
-        environment: Arc::clone(&ground.environment),
-        seed: seed_of(entry, ground.process.id.as_str()),
+/// The inputs of an entry's evaluation; `seed`: of [`seed_of`].
+pub(super) fn call_of<'a>(ground: &'a Ground, keeper: &Keeper, entry: &'a Entry, seed: &'a str) -> Call<'a> {
+    Call {
+        message: &entry.message_json,
+        environment: &ground.environment,
+        seed,
         gas_limit: ground.module.gas_limit,
         time_limit: keeper.time_limit,
     }
@@ -320,13 +314,7 @@ fn take_over(pid: &str, state: &mut State, entry: &Entry, given: Given) -> Resul
 fn run(ground: &Ground, keeper: &Keeper, state: &mut State, entry: &Entry) -> Result<Evaluation, Fault> {
     let pid = ground.process.id.as_str();
     let seed = seed_of(entry, pid);
-    let call = Call {
-        message: &entry.message_json,
-        environment: &ground.environment,
-        seed: &seed,
-        gas_limit: ground.module.gas_limit,
-        time_limit: keeper.time_limit,
-    };
+    let call = call_of(ground, keeper, entry, &seed);
     match catch_unwind(AssertUnwindSafe(|| state.instance.evaluate(&call))) {
         Ok(Ok(evaluation)) => {
             ground.gate.learn_native(&evaluation);
@@ -365,7 +353,7 @@ pub(crate) fn engine_error(error: lockstep_jit::Error, what: &str) -> Error {
 }
 
 /// Stable over restarts and machines: what `/dev/urandom` gives is part of the answer.
-fn seed_of(entry: &Entry, pid: &str) -> String {
+pub(super) fn seed_of(entry: &Entry, pid: &str) -> String {
     match (&entry.message_id, &entry.cron) {
         (Some(id), None) => id.clone(),
         (_, cron) => {

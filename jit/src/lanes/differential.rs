@@ -23,6 +23,22 @@ pub(super) struct Seen {
     pub globals: Vec<u64>,
 }
 
+impl Seen {
+    /// Panics, naming `what`, if this is not what the native engine came to.
+    pub fn must_be(&self, native: &Seen, what: &str) {
+        assert!(
+            self == native,
+            "{what}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
+            self.ended,
+            self.gas,
+            self.globals,
+            native.ended,
+            native.gas,
+            native.globals
+        );
+    }
+}
+
 pub(super) fn bits(value: &Val) -> u64 {
     match value {
         Val::I32(v) => u64::from(*v as u32),
@@ -200,16 +216,7 @@ fn compare_calls(device: &Device, seed: u64, wasm: &[u8], names: &[String]) -> R
             return None;
         }
         match ending {
-            Ending::Done => assert!(
-                lane == native,
-                "module {seed} {name}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
-                lane.ended,
-                lane.gas,
-                lane.globals,
-                native.ended,
-                native.gas,
-                native.globals
-            ),
+            Ending::Done => lane.must_be(&native, &format!("module {seed} {name}, {integers:?}")),
             _ => assert_eq!(lane.ended, native.ended, "module {seed} {name}, {integers:?}"),
         }
         None

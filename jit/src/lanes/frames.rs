@@ -25,7 +25,7 @@ use wasmparser::{BinaryReader, BrTable, Operator, OperatorsReader, ValType};
 
 pub use self::access::Access;
 use self::walk::Walker;
-use super::program::Program;
+use super::{plan, program::Program};
 
 /// What a call of this function does: hands the message back if the number that it takes is not 0.
 pub const GUARD: u32 = u32::MAX - 1;
@@ -49,17 +49,16 @@ pub fn promote(program: &mut Program<'_>) -> bool {
     if program.is_64 || program.pages_min == 0 {
         return false;
     }
+    // Each of their locals would have to be saved across calls.
+    let twice = plan::active_twice(program);
     let (mut work, mut operators, mut is_changed) = (WORK_MAX, 0, false);
-    for at in 0..program.functions.len() {
+    for (at, number) in (0..program.functions.len()).zip(program.imports.len() as u32..) {
         let function = &program.functions[at];
-        if !is_candidate(function.locals.len(), &function.ops, pointer) {
+        if twice.contains(&number) || !is_candidate(function.locals.len(), &function.ops, pointer) {
             continue;
         }
         let walked = Walker::walk_function(program, pointer, function, program.constants, &mut work);
         let Some(walked) = walked else { continue };
-        if may_be_active_twice(program, at) {
-            continue;
-        }
         operators += walked.ops.len();
         if operators > OPERATORS_MAX {
             break;
@@ -88,33 +87,6 @@ fn is_candidate(locals: usize, ops: &[(Operator<'_>, u64)], pointer: u32) -> boo
         && deepest <= DEPTH_MAX
         && ops.iter().any(|(op, _)| is_pointer(op))
         && ops.iter().any(|(op, _)| matches!(op, Operator::Loop { .. }))
-}
-
-/// Whether a function may be called before it returns. Each of its locals would have to be saved across calls.
-fn may_be_active_twice(program: &Program<'_>, function: usize) -> bool {
-    let imports = program.imports.len();
-    let mut seen = vec![false; program.functions.len()];
-    let mut is_table_seen = false;
-    let mut waiting = vec![function];
-    let mut reached = |callee: u32, waiting: &mut Vec<usize>| {
-        let own = (callee as usize).checked_sub(imports).filter(|own| *own < seen.len());
-        if let Some(own) = own.filter(|own| !std::mem::replace(&mut seen[*own], true)) {
-            waiting.push(own);
-        }
-    };
-    while let Some(caller) = waiting.pop() {
-        for (op, _) in &program.functions[caller].ops {
-            match op {
-                Operator::Call { function_index } => reached(*function_index, &mut waiting),
-                Operator::CallIndirect { .. } if !std::mem::replace(&mut is_table_seen, true) => {
-                    let entries = program.tables.iter().flat_map(|table| &table.entries);
-                    entries.flatten().for_each(|entry| reached(*entry, &mut waiting));
-                }
-                _ => {}
-            }
-        }
-    }
-    seen[function]
 }
 
 /// The global that functions take their frames from, if there is one.

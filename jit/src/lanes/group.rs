@@ -11,7 +11,7 @@ use super::{
     build::Kind,
     ending::{Bail, Ending},
     kernel::Kernel,
-    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX},
+    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, words_of},
     lower::Entry,
 };
 
@@ -144,7 +144,7 @@ impl Group {
         let shape_words = device.words("shape", (size_of::<Shape>() / 4) as u64)?;
         let mut image = vec![0; shape.lane_words as usize];
         image[Header::STATUS as usize] = Ending::Done.status();
-        to_words(memory, &mut image[shape.window_word as usize..]);
+        image[shape.window_word as usize..].iter_mut().zip(words_of(memory)).for_each(|(word, now)| *word = now);
         let image_words = device.words("image", image.len() as u64)?;
         device.write(&image_words, 0, &image);
         let mut run = device.run();
@@ -178,11 +178,7 @@ impl Group {
     pub fn write_memory(&self, parts: &[(u32, u32, &[u8])]) -> Result<(), Lost> {
         let as_words: Vec<_> = parts
             .iter()
-            .map(|(lane, at, bytes)| {
-                let mut words = vec![0; bytes.len().div_ceil(4)];
-                to_words(bytes, &mut words);
-                (*lane, self.shape.window_word + at / 4, words)
-            })
+            .map(|(lane, at, bytes)| (*lane, self.shape.window_word + at / 4, words_of(bytes).collect()))
             .collect();
         self.put(&as_words)
     }
@@ -337,13 +333,4 @@ fn batches(parts: &[(u32, u32, u32)]) -> Vec<(std::ops::Range<usize>, u64)> {
         batches.push((begin..parts.len(), total));
     }
     batches
-}
-
-/// Bytes as little-endian words.
-fn to_words(bytes: &[u8], words: &mut [u32]) {
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
-        let mut four = [0; 4];
-        four[..bytes.len()].copy_from_slice(bytes);
-        *word = u32::from_le_bytes(four);
-    }
 }

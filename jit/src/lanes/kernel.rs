@@ -109,12 +109,13 @@ impl Kernel {
         exports: &[&str],
     ) -> Result<Kernel, Error> {
         let mut program = read()?;
-        if frames::promote(&mut program)
-            && let Ok(kernel) = Kernel::of_program(&program, form, exports)
-        {
-            return Ok(kernel);
+        if frames::promote(&mut program) {
+            if let Ok(kernel) = Kernel::of_program(&program, form, exports) {
+                return Ok(kernel);
+            }
+            program = read()?;
         }
-        Kernel::of_program(&read()?, form, exports)
+        Kernel::of_program(&program, form, exports)
     }
 
     pub(super) fn of_program(program: &Program<'_>, form: Form, exports: &[&str]) -> Result<Kernel, Error> {

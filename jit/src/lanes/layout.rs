@@ -49,6 +49,15 @@ impl Header {
     }
 }
 
+/// Bytes as little-endian words, the last one filled up with zeros.
+pub fn words_of(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.chunks(4).map(|chunk| {
+        let mut four = [0; 4];
+        four[..chunk.len()].copy_from_slice(chunk);
+        u32::from_le_bytes(four)
+    })
+}
+
 /// Most pages of a window.
 pub const WINDOW_PAGES_MAX: u32 = 1 << 15;
 

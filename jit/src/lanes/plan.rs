@@ -93,6 +93,14 @@ impl Plan {
     }
 }
 
+/// A module's own functions that may be called again before they return.
+pub fn active_twice(program: &Program<'_>) -> HashSet<u32> {
+    let own = program.imports.len()..program.imports.len() + program.functions.len();
+    let graph = Graph::new(program, &own.map(|function| function as u32).collect::<Vec<_>>());
+    let (components, order) = graph.components();
+    order.into_iter().filter(|function| graph.is_cyclic(*function, &components)).collect()
+}
+
 /// How many places of a kernel reach memory for an instruction, at most: what drivers' compile time goes with.
 pub fn accesses(op: &Operator<'_>) -> u32 {
     use Operator::*;

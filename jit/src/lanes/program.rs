@@ -7,7 +7,7 @@ use wasmparser::{
     ValType, Validator,
 };
 
-use super::frames::Access;
+use super::{frames::Access, layout::words_of};
 use crate::{
     Error,
     instrument::{FEATURES, charged, is_usegas},
@@ -274,8 +274,7 @@ impl<'a> Program<'a> {
     pub fn constant_words(&self) -> Option<(u32, Vec<u32>)> {
         let (from, to) = self.constants?;
         let (from, to) = (from & !3, to.next_multiple_of(4));
-        let words = self.initial_bytes(from, to)?.chunks_exact(4);
-        Some((from, words.map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()))
+        Some((from, words_of(self.initial_bytes(from, to)?).collect()))
     }
 
     /// What a constant expression gives, as bits; none if only an instance knows.

@@ -194,6 +194,7 @@ impl Seats {
             })
             .collect();
         let mut read = wanted.iter().zip(self.group.read_memory(&wanted)?).peekable();
+        let share = started.elapsed() / u32::try_from(seated.len()).unwrap_or(u32::MAX).max(1);
         let mut all: Vec<Option<Came>> = visits.iter().map(|_| None).collect();
         for (one, returned) in seated.iter().zip(&returned) {
             let came = match returned.ending {
@@ -204,7 +205,7 @@ impl Seats {
                     while let Some(((_, at, _), bytes)) = read.next_if(|((lane, ..), _)| *lane == one.lane) {
                         parts.push((*at as usize, bytes));
                     }
-                    self.outcome(one, returned, parts)?
+                    self.outcome(one, returned, parts, share)?
                 }
             };
             // What a lane's memory is worth is known only of messages that are kept.
@@ -214,15 +215,7 @@ impl Seats {
             };
             all[one.visit] = Some(came);
         }
-        let share = started.elapsed() / u32::try_from(seated.len()).unwrap_or(u32::MAX).max(1);
-        let mut all: Vec<Came> =
-            all.into_iter().map(|came| came.unwrap_or(Came::HandedBack(HandedBack::Room))).collect();
-        for came in &mut all {
-            if let Came::Evaluated { evaluation, .. } = came {
-                evaluation.elapsed = share;
-            }
-        }
-        Ok(all)
+        Ok(all.into_iter().map(|came| came.unwrap_or(Came::HandedBack(HandedBack::Room))).collect())
     }
 
     /// Finds each visit a lane, those first whose memory is in one, and gives the others theirs.
@@ -274,8 +267,14 @@ impl Seats {
         Ok(seated)
     }
 
-    /// What a lane that is done has to say.
-    fn outcome(&self, one: &Seated<'_>, returned: &Returned, parts: Vec<(usize, Vec<u8>)>) -> Result<Came, Lost> {
+    /// What a lane that is done has to say, after so much time.
+    fn outcome(
+        &self,
+        one: &Seated<'_>,
+        returned: &Returned,
+        parts: Vec<(usize, Vec<u8>)>,
+        elapsed: Duration,
+    ) -> Result<Came, Lost> {
         let gas = returned.gas;
         if gas > one.call.gas_limit {
             return Ok(Came::HandedBack(HandedBack::Gas));
@@ -289,7 +288,6 @@ impl Seats {
             return Ok(Came::HandedBack(HandedBack::Response));
         };
         let Folded { outcome, kept, thrown } = response::fold(&text, gas);
-        let elapsed = Duration::ZERO;
         let change = kept.then(|| Change { size: size as usize, parts, stamp: Stamp::fresh() });
         let evaluation = Evaluation { outcome, kept, gas_spent: gas, elapsed, thrown };
         Ok(Came::Evaluated { evaluation: Box::new(evaluation), change })

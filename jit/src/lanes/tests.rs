@@ -37,16 +37,7 @@ impl Both {
                 match ending {
                     Ending::Bail(_) => bailed += 1,
                     Ending::Trap(_) => assert_eq!(lane.ended, native.ended, "{name} {arguments:x?}, {integers:?}"),
-                    Ending::Done => assert!(
-                        lane == native,
-                        "{name} {arguments:x?}, {integers:?}: lane {:x?} {:?} {:x?}, native {:x?} {:?} {:x?}",
-                        lane.ended,
-                        lane.gas,
-                        lane.globals,
-                        native.ended,
-                        native.gas,
-                        native.globals
-                    ),
+                    Ending::Done => lane.must_be(&native, &format!("{name} {arguments:x?}, {integers:?}")),
                 }
             }
         }

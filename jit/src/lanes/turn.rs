@@ -2,7 +2,10 @@
 
 use wasmparser::{FuncType, Operator, ValType};
 
-use super::program::{Function, Program};
+use super::{
+    layout::words_of,
+    program::{Function, Program},
+};
 use crate::{Error, ModuleFormat, native::Names};
 
 /// The name that [`add`] exports the function by.
@@ -30,11 +33,7 @@ impl Inbox {
             allocated.push(Names::text_bytes(format, text) + 1);
             counts.push(text.len() as u64 + 1);
             let bytes = text.as_bytes();
-            words.extend(bytes.chunks(4).map(|chunk| {
-                let mut four = [0; 4];
-                four[..chunk.len()].copy_from_slice(chunk);
-                u32::from_le_bytes(four)
-            }));
+            words.extend(words_of(bytes));
             if bytes.len() % 4 == 0 {
                 words.push(0);
             }

@@ -49,8 +49,9 @@ pub struct Call<'a> {
     pub time_limit: Duration,
 }
 
-/// A message kept since the undo point.
-struct Past {
+/// One evaluation's inputs, owned.
+#[derive(Clone, Debug)]
+pub struct OwnedCall {
     message: String,
     /// Shared: hardly ever another than the message's before.
     environment: Arc<str>,
@@ -59,25 +60,27 @@ struct Past {
     time_limit: Duration,
 }
 
-impl Past {
-    fn of(call: &Call<'_>, last: Option<&Self>) -> Self {
-        let last = last.map(|last| &last.environment).filter(|last| ***last == *call.environment);
+impl OwnedCall {
+    /// A copy of a call; of its environment none, if `known` is the same.
+    pub fn of(call: &Call<'_>, known: Option<&Arc<str>>) -> Self {
+        let known = known.filter(|known| ***known == *call.environment);
         Self {
             message: call.message.into(),
-            environment: last.cloned().unwrap_or_else(|| call.environment.into()),
+            environment: known.cloned().unwrap_or_else(|| call.environment.into()),
             seed: call.seed.into(),
             gas_limit: call.gas_limit,
             time_limit: call.time_limit,
         }
     }
 
-    fn call(&self) -> Call<'_> {
+    /// The call.
+    pub fn borrow(&self) -> Call<'_> {
         Call {
             message: &self.message,
             environment: &self.environment,
             seed: &self.seed,
             gas_limit: self.gas_limit,
-            time_limit: self.time_limit * REPLAY_PATIENCE,
+            time_limit: self.time_limit,
         }
     }
 
@@ -92,7 +95,8 @@ pub struct Instance {
     module: Module,
     live: Option<Live>,
     has_state: bool,
-    past: Vec<Past>,
+    /// Messages kept since the undo point.
+    past: Vec<OwnedCall>,
     past_time: Duration,
     interval: usize,
     broken: Option<String>,
@@ -186,7 +190,8 @@ impl Instance {
         if folded.kept {
             self.has_state = true;
             self.stamp = None;
-            self.past.push(Past::of(call, self.past.last()));
+            let known = self.past.last().map(|last| &last.environment);
+            self.past.push(OwnedCall::of(call, known));
             self.past_time += elapsed;
         } else {
             self.undo()?;
@@ -207,7 +212,7 @@ impl Instance {
     }
 
     fn commit_if_due(&mut self) -> Result<(), Error> {
-        let bytes: usize = self.past.iter().map(Past::bytes).sum();
+        let bytes: usize = self.past.iter().map(OwnedCall::bytes).sum();
         let due = self.past.len() >= self.interval
             || self.past_time >= REPLAY_TIME_MAX
             || bytes >= REPLAY_BYTES_MAX
@@ -238,7 +243,8 @@ impl Instance {
         }
         let past = std::mem::take(&mut self.past);
         for past in &past {
-            match self.run(&past.call())? {
+            let call = past.borrow();
+            match self.run(&Call { time_limit: call.time_limit * REPLAY_PATIENCE, ..call })? {
                 Some((folded, _)) if folded.kept => {}
                 _ => return Err(Error::Host("a message ended otherwise when it was replayed".into())),
             }

@@ -12,7 +12,7 @@ mod stop;
 mod tests;
 
 pub use engine::{Engine, EngineSettings, Module};
-pub use instance::{Call, Instance};
+pub use instance::{Call, Instance, OwnedCall};
 pub(crate) use live::Names;
 pub use memory::RESERVATION_BYTES;
 pub use stack::{STACK_BYTES, spawn_evaluator};

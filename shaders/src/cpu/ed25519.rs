@@ -34,8 +34,6 @@ const BATCH_MAX: usize = 256;
 const BATCH_MIN: usize = 4;
 /// Fewest items worth a thread: half a millisecond of work. For less, waiting for a busy core costs more than is won.
 const GRAIN_MIN: usize = 16;
-/// Bytes of an item's random factor.
-const FACTOR_BYTES: usize = 16;
 
 /// Verifies each item.
 pub fn verify(items: &[Ed25519], threads: NonZeroUsize) -> Vec<bool> {
@@ -137,16 +135,10 @@ impl Batch {
 
     /// Whether a random linear combination of the equations holds.
     fn holds(&self) -> bool {
-        let mut factors = vec![0; self.equations.len() * FACTOR_BYTES];
-        // From the system: AWS-LC's generator seeds itself first, by measuring jitter, and that takes as long as many
-        // signatures.
-        if getrandom::fill(&mut factors).is_err() {
+        let Some(factors) = super::random_numbers(self.equations.len()) else {
             return false;
-        }
-        let factors: Vec<Scalar> = factors
-            .chunks_exact(FACTOR_BYTES)
-            .map(|bytes| Scalar::from(u128::from_le_bytes(bytes.try_into().expect("a chunk has as many bytes"))))
-            .collect();
+        };
+        let factors: Vec<Scalar> = factors.into_iter().map(Scalar::from).collect();
         let mut base = Scalar::ZERO;
         let mut of_keys = vec![Scalar::ZERO; self.minus_keys.len()];
         for (equation, factor) in self.equations.iter().zip(&factors) {

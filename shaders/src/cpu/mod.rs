@@ -47,6 +47,15 @@ pub(crate) fn in_parallel<'a, T: Sync, S>(
     verdicts
 }
 
+/// So many random numbers of 128 bits, which nobody who makes items can foresee; none if the system has none. From the system
+/// itself: AWS-LC's generator seeds itself first, by measuring jitter, and that takes as long as many signatures.
+fn random_numbers(count: usize) -> Option<Vec<u128>> {
+    let mut bytes = vec![0; count * size_of::<u128>()];
+    getrandom::fill(&mut bytes).ok()?;
+    let (numbers, _) = bytes.as_chunks();
+    Some(numbers.iter().map(|bytes| u128::from_le_bytes(*bytes)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

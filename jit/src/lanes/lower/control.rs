@@ -305,11 +305,7 @@ impl Lowerer<'_, '_> {
         let is_behind = self.out.binary(BinaryOperator::GreaterEqual, state, first);
         let is_before = self.out.binary(BinaryOperator::LessEqual, state, last);
         let again = self.out.binary(BinaryOperator::LogicalAnd, is_behind, is_before);
-        let leaves = self.out.call("leaves", &[again]);
-        self.out.open_if(leaves);
-        self.out.leave_loop();
-        self.out.close();
-        self.out.close();
+        self.close_loop(again);
         self.state_level -= 1;
     }
 
@@ -324,11 +320,7 @@ impl Lowerer<'_, '_> {
                 self.out.close_to(frame.level + 1);
                 let (escape, label) = (self.out.get(self.escape), self.out.word(label));
                 let again = self.out.binary(BinaryOperator::Equal, escape, label);
-                let leaves = self.out.call("leaves", &[again]);
-                self.out.open_if(leaves);
-                self.out.leave_loop();
-                self.out.close();
-                self.out.close();
+                self.close_loop(again);
                 // Another turn may be due here: because the dispatch is over for this lane, or because the driver bounds
                 // loops of its own accord (Mesa's CPU driver does, silently). Then the state stays what it is.
                 let (escape, zero) = (self.out.get(self.escape), self.out.word(0));

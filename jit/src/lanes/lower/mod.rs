@@ -251,11 +251,7 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             self.leave(entry);
         }
         let stays = self.out.truth(true);
-        let leaves = self.out.call("leaves", &[stays]);
-        self.out.open_if(leaves);
-        self.out.leave_loop();
-        self.out.close();
-        self.out.close();
+        self.close_loop(stays);
         let kept = self.keep_registers();
         self.write_globals();
         let (at, state) = (self.out.word(Header::STATE), self.out.get(self.state));
@@ -375,6 +371,15 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let (here, one) = (self.out.get(at), self.out.word(1));
         let next = self.out.binary(BinaryOperator::Add, here, one);
         self.out.set(at, next);
+        self.out.close();
+    }
+
+    /// Closes a loop of the kernel: it is left at the end of a turn unless another is due, and may be begun.
+    fn close_loop(&mut self, again: Value) {
+        let leaves = self.out.call("leaves", &[again]);
+        self.out.open_if(leaves);
+        self.out.leave_loop();
+        self.out.close();
         self.out.close();
     }
 

@@ -41,9 +41,6 @@ const KEY: usize = 73;
 /// What the long multiples have in common.
 const LONG: usize = 90;
 
-/// Bytes of an item's random number.
-const NUMBER_BYTES: usize = 16;
-
 /// Indices of items that are valid for certain. Nothing is known of the others.
 pub(super) fn valid(items: &[Secp256k1]) -> Vec<usize> {
     let claims: Vec<_> = items.iter().enumerate().filter_map(|(index, item)| Claim::of(index, item)).collect();
@@ -124,19 +121,16 @@ impl Batch {
 
     /// Whether a random linear combination of the equations holds.
     fn holds(&self) -> bool {
-        let mut numbers = vec![0; self.equations.len() * NUMBER_BYTES];
-        if getrandom::fill(&mut numbers).is_err() {
+        let Some(numbers) = crate::cpu::random_numbers(self.equations.len()) else {
             return false;
-        }
+        };
         let buckets = Buckets::of(self.equations.len());
         let mut inverses: Vec<Scalar> = self.equations.iter().map(|equation| equation.s).collect();
         BatchInverter::invert_with_external_scratch(&mut inverses, &mut vec![Scalar::ZERO; self.equations.len()]);
         let mut of_base = Scalar::ZERO;
         let mut of_keys = vec![Scalar::ZERO; self.keys.len()];
         let mut terms = Vec::with_capacity(self.equations.len());
-        for ((equation, inverse), bytes) in self.equations.iter().zip(inverses).zip(numbers.chunks_exact(NUMBER_BYTES))
-        {
-            let number = u128::from_le_bytes(bytes.try_into().expect("a chunk has as many bytes"));
+        for ((equation, inverse), number) in self.equations.iter().zip(inverses).zip(numbers) {
             let quotient = buckets.factor(number) * inverse;
             of_base += quotient * equation.z;
             of_keys[equation.key] += quotient * equation.r;
