@@ -59,8 +59,11 @@ var<private> gas: Wide;
 var<private> fault_gas: Wide;
 // Instructions so far, in sixteens, about: loops and states count theirs each time.
 var<private> spent: u32;
-// Turns of loops, and states, in this dispatch.
-var<private> turns: u32;
+// How much of that the lane may run. This and what else each access and turn asks for is read from the buffer once: Mesa's CPU
+// driver reads a buffer lane by lane, each time anew.
+var<private> budget: u32;
+// Turns of loops, and states, that are left in this dispatch; below 0 it is over.
+var<private> turns: i32;
 var<private> memory_bytes: u32;
 // A bit for each granule of memory that was written.
 var<private> dirty: u32;
@@ -68,6 +71,9 @@ var<private> header: u32;
 var<private> window: u32;
 var<private> stack: u32;
 var<private> stack_end: u32;
+var<private> granule_shift: u32;
+// Where an access that has ended the lane goes, so that it does no harm: the words behind the window.
+var<private> aside: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(num_workgroups) tiles: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -85,7 +91,10 @@ fn begin(tile: u32, lane: u32) {
     fault_gas = wide(0u, 0u);
     spent = words[header + HEADER_SPENT * LANES];
     dirty = words[header + HEADER_DIRTY * LANES];
-    turns = 0u;
+    budget = shape.budget;
+    granule_shift = shape.granule_shift;
+    aside = shape.window_pages << 16u;
+    turns = i32(shape.turns);
 }
 
 fn header_word(at: u32) -> u32 { return words[header + at * LANES]; }
@@ -120,14 +129,14 @@ fn charge(amount: Wide) { gas = wide_add(gas, amount); }
 
 // Counts instructions against the lane's budget.
 fn tick(instructions: u32) {
-    turns += 1u;
+    turns -= 1;
     spent += (instructions + 15u) / 16u;
-    if (spent > shape.budget) { end(BAIL_BUDGET); }
+    if (spent > budget) { end(BAIL_BUDGET); }
 }
 
 // Whether a loop is left: it has come to its end, or the lane has, or the dispatch has lasted long enough. In the last case
 // the lane goes on from here in the next one.
-fn leaves(again: bool) -> bool { return !again || status != 0u || turns > shape.turns; }
+fn leaves(again: bool) -> bool { return !again || status != 0u || turns < 0; }
 
 // A loop of this file that ends before it is over was bounded by the driver.
 fn driver_left() { end(BAIL_DRIVER); }
@@ -154,26 +163,23 @@ fn set_frame_word(frame: u32, at: u32, value: u32) { words[frame + at * LANES] =
 
 // ---- Linear memory -----------------------------------------------------------------------------------------------------------
 
-// Where an access that has ended the lane goes, so that it does no harm: the words behind the window.
-fn aside() -> u32 { return shape.window_pages << 16u; }
-
 // The byte that an access of `size` bytes begins at. Leaving the memory ends the lane.
 fn place(at: u32, offset: u32, size: u32) -> u32 {
     let room = memory_bytes - size;
     let bad = memory_bytes < size || offset > room || at > room - offset;
     if (bad) { end(FAULT_MEMORY); }
-    return select(at + offset, aside(), bad);
+    return select(at + offset, aside, bad);
 }
 fn place_wide(at: Wide, offset: u32, size: u32) -> u32 {
     return place(select(wide_low(at), 0xffffffffu, wide_high(at) != 0u), offset, size);
 }
 
 fn word_index(byte: u32) -> u32 { return window + (byte >> 2u) * LANES; }
-fn mark(byte: u32) { dirty |= 1u << (byte >> shape.granule_shift); }
+fn mark(byte: u32) { dirty |= 1u << (byte >> granule_shift); }
 fn aligned(byte: u32, mask: u32) -> u32 {
     let bad = (byte & mask) != 0u;
     if (bad) { end(BAIL_ALIGNMENT); }
-    return select(byte, aside(), bad);
+    return select(byte, aside, bad);
 }
 
 fn load8(byte: u32) -> u32 { return (words[word_index(byte)] >> ((byte & 3u) * 8u)) & 0xffu; }
