@@ -4,7 +4,7 @@
 //! recursion would have no place. Here a function is there once: a call sets where to go on and leaves. Only what is small
 //! or called from one place, has no loop, and calls nothing that is not so itself, is compiled in place.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use wasmparser::Operator;
 
@@ -14,13 +14,25 @@ use super::program::Program;
 const IN_PLACE_ACCESSES_MAX: u32 = 4;
 const IN_PLACE_OPS_MAX: usize = 120;
 
+/// What an access counts in the size of a function, against an instruction: a driver on the CPU makes some hundred instructions
+/// of it.
+const ACCESS_SIZE: u64 = 32;
+
+/// Loops over the machine's last functions, at most.
+const TAILS_MAX: usize = 4;
+
 /// How deep functions may be compiled into each other, so that hostile chains do not exhaust the host's stack.
 const IN_PLACE_DEPTH_MAX: usize = 24;
 
 /// The plan for one module and what it exports.
 pub struct Plan {
-    /// Functions that are states of the machine, callers before those they call where there is an order.
+    /// Functions that are states of the machine, callers before those they call where there is an order; of those that could
+    /// come next, the largest.
     pub machine: Vec<u32>,
+    /// Places in `machine` from which on functions have a loop of the kernel over their states, to the last of them; one within the
+    /// other, each of at most half the size. What reads texts calls small functions all the time, and each of these
+    /// calls takes a turn: where the processor runs all states, masked, that is not past the large ones.
+    pub tails: Vec<usize>,
     /// For each function of the machine: those on a cycle with it, itself among them if it calls itself. Empty for what is
     /// never active twice.
     cycles: HashMap<u32, u32>,
@@ -65,13 +77,19 @@ impl Plan {
         let needed = |function: &&u32| {
             !in_place.contains(*function) || entries.contains(*function) || graph.in_tables.contains(*function)
         };
-        let machine = order.iter().rev().filter(needed).copied().collect();
+        let size = |function: u32| {
+            let (accesses, ops) = weights[&function];
+            u64::from(accesses) * ACCESS_SIZE + ops as u64
+        };
+        let machine: Vec<u32> =
+            graph.callers_first(&components, &order, &size).into_iter().filter(|f| needed(&f)).collect();
+        let tails = tails(&machine.iter().map(|function| size(*function)).collect::<Vec<_>>());
         let cycles = order
             .iter()
             .filter(|function| graph.is_cyclic(**function, &components))
             .map(|function| (*function, components[function]))
             .collect();
-        Plan { machine, cycles, in_place }
+        Plan { machine, tails, cycles, in_place }
     }
 
     /// Whether a call of this function is compiled where it stands.
@@ -91,6 +109,21 @@ impl Plan {
     pub fn is_cyclic(&self, function: u32) -> bool {
         self.cycles.contains_key(&function)
     }
+}
+
+/// From which places on the sizes to the end are at most half of what they are from the place before, the first at 0.
+fn tails(sizes: &[u64]) -> Vec<usize> {
+    let mut tails = Vec::new();
+    let mut around: u64 = sizes.iter().sum();
+    let mut left = around;
+    for (at, size) in sizes.iter().enumerate() {
+        if left <= around / 2 && tails.len() < TAILS_MAX {
+            tails.push(at);
+            around = left;
+        }
+        left -= size;
+    }
+    tails
 }
 
 /// A module's own functions that may be called again before they return.
@@ -202,6 +235,37 @@ impl Graph {
         all
     }
 
+    /// The functions, callers before what they call unless that calls them; of those that could come next, the largest.
+    fn callers_first(&self, components: &HashMap<u32, u32>, order: &[u32], size: &dyn Fn(u32) -> u64) -> Vec<u32> {
+        let count = components.values().max().map_or(0, |last| *last as usize + 1);
+        let (mut members, mut sizes) = (vec![Vec::new(); count], vec![0u64; count]);
+        let mut callees = vec![HashSet::new(); count];
+        for &function in order.iter().rev() {
+            let own = components[&function];
+            members[own as usize].push(function);
+            sizes[own as usize] += size(function);
+            let called = self.successors(function).into_iter().map(|callee| components[&callee]);
+            callees[own as usize].extend(called.filter(|callee| *callee != own));
+        }
+        let mut callers = vec![0u32; count];
+        callees.iter().flatten().for_each(|callee| callers[*callee as usize] += 1);
+        // Of two of one size, the one found last.
+        let mut ready: BinaryHeap<(u64, usize)> =
+            (0..count).filter(|at| callers[*at] == 0).map(|at| (sizes[at], at)).collect();
+        let mut sorted = Vec::new();
+        while let Some((_, at)) = ready.pop() {
+            sorted.extend(&members[at]);
+            for callee in &callees[at] {
+                let callee = *callee as usize;
+                callers[callee] -= 1;
+                if callers[callee] == 0 {
+                    ready.push((sizes[callee], callee));
+                }
+            }
+        }
+        sorted
+    }
+
     /// Whether a function may be active twice.
     fn is_cyclic(&self, function: u32, components: &HashMap<u32, u32>) -> bool {
         self.successors(function).iter().any(|callee| components[callee] == components[&function])
@@ -256,5 +320,42 @@ impl Graph {
             }
         }
         (component, order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_are_of_at_most_half_of_what_they_are_in() {
+        assert!(tails(&[]).is_empty());
+        assert!(tails(&[9]).is_empty());
+        assert!(tails(&[1, 9]).is_empty());
+        assert_eq!(tails(&[9, 1]), [1]);
+        assert_eq!(tails(&[20, 10, 4, 3, 2, 1, 1]), [2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn callers_come_first_and_large_ones_before_small_ones() {
+        // 4 calls 2 calls 0; 1 and 3 call each other.
+        let wasm = wat::parse_str(
+            r#"(module
+                (func $small) (func $back (call $and)) (func $middle (call $small)) (func $and (call $back))
+                (func (export "first") (call $middle) (call $back) (call $large) (call $small))
+                (func $large (drop (i32.load (i32.const 0))) (drop (i32.load (i32.const 4))))
+                (memory 1))"#,
+        )
+        .unwrap();
+        let program = Program::read(&wasm, false).unwrap();
+        let graph = Graph::new(&program, &[4]);
+        let (components, order) = graph.components();
+        let size = |function: u32| program.own(function).unwrap().ops.len() as u64;
+        let sorted = graph.callers_first(&components, &order, &size);
+        let at = |function| sorted.iter().position(|f| *f == function).unwrap();
+        assert_eq!(sorted.len(), 6);
+        assert_eq!(at(4), 0);
+        assert!(at(5) < at(2) && at(2) < at(0), "{sorted:?}");
+        assert_eq!(at(1).abs_diff(at(3)), 1, "{sorted:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Blocks and branches.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use naga::BinaryOperator;
 use wasmparser::{BlockType, FuncType, Operator};
@@ -181,8 +181,7 @@ impl Lowerer<'_, '_> {
                 self.end_state();
                 if self.context_mut().nests.contains(&at) {
                     frame.nest = Some(target);
-                    self.out.open_loop();
-                    self.state_level += 1;
+                    self.open_nest();
                 }
                 self.begin_state(target);
             }
@@ -291,20 +290,30 @@ impl Lowerer<'_, '_> {
             // If nothing goes to the end, what follows is a state that is never current.
             self.end_state();
             if let Some(first) = frame.nest {
-                self.close_nest(first);
+                self.close_nest(&[first..self.states]);
             }
             self.begin_state(end);
         }
         self.take_results(&frame);
     }
 
-    /// Closes the loop over the states from `first` to the last there is: another turn, if that is where control is.
-    fn close_nest(&mut self, first: u32) {
-        let (state, first) = (self.out.get(self.state), self.out.word(first));
-        let last = self.out.word(self.states - 1);
-        let is_behind = self.out.binary(BinaryOperator::GreaterEqual, state, first);
-        let is_before = self.out.binary(BinaryOperator::LessEqual, state, last);
-        let again = self.out.binary(BinaryOperator::LogicalAnd, is_behind, is_before);
+    /// Opens a loop over the states that follow.
+    pub(super) fn open_nest(&mut self) {
+        self.out.open_loop();
+        self.state_level += 1;
+    }
+
+    /// Closes it: another turn, if control is in one of these states.
+    pub(super) fn close_nest(&mut self, states: &[Range<u32>]) {
+        let state = self.out.get(self.state);
+        let mut again = self.out.truth(false);
+        for states in states {
+            let (first, end) = (self.out.word(states.start), self.out.word(states.end));
+            let is_behind = self.out.binary(BinaryOperator::GreaterEqual, state, first);
+            let is_before = self.out.binary(BinaryOperator::Less, state, end);
+            let is_there = self.out.binary(BinaryOperator::LogicalAnd, is_behind, is_before);
+            again = self.out.binary(BinaryOperator::LogicalOr, again, is_there);
+        }
         self.close_loop(again);
         self.state_level -= 1;
     }

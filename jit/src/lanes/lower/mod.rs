@@ -2,9 +2,9 @@
 //!
 //! `main` is one loop over all states in the order in which they were written: `if state == k { ... }`. Control that goes
 //! forward reaches its state in the same turn; calls that return, and loops that contain calls, take another. Loops around
-//! other loops, without calls to the machine, have a loop of the kernel over their own states: a turn of theirs does not go
-//! past all others. Within a
-//! state control is structured: what WebAssembly skips with a branch is skipped with `if escape == 0 { ... }`.
+//! other loops, without calls to the machine, have a loop of the kernel over their own states, and so have the machine's small
+//! functions, which come last: a turn of theirs does not go past all others. Within a state control is structured: what
+//! WebAssembly skips with a branch is skipped with `if escape == 0 { ... }`.
 //!
 //! Operands are values of the kernel as long as control stays in a state, and variables where it does not: each height of
 //! a function's operand stack has its variable, its *slot*.
@@ -244,8 +244,18 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let beginning = self.out.mark();
         self.out.open_loop();
         let entries: Vec<Entry> = entries.iter().map(|function| self.entry(*function, constants)).collect();
-        for &function in &self.plan.machine {
+        let begins = self.plan.machine.len() as u32;
+        let mut tails = Vec::new();
+        for (at, &function) in self.plan.machine.iter().enumerate() {
+            if self.plan.tails.contains(&at) {
+                self.open_nest();
+                tails.push([at as u32..begins, self.states..0]);
+            }
             self.function(function);
+        }
+        for [begins, mut states] in tails.into_iter().rev() {
+            states.end = self.states;
+            self.close_nest(&[begins, states]);
         }
         for entry in &entries {
             self.leave(entry);
