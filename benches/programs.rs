@@ -56,6 +56,13 @@ impl Program {
         ]
     }
 
+    /// The miner, asked for another number of nonces by each of its neighbours.
+    #[allow(dead_code, reason = "a model of one message has no neighbours")]
+    pub fn uneven() -> Program {
+        let miner = Program::all().into_iter().find(|program| program.name == "miner").expect("it is there");
+        Program { name: "miner-uneven", unit: "nonces, from an eighth to twice as many,", ask: mine_unevenly, ..miner }
+    }
+
     /// The process's and module's description.
     pub fn environment(&self) -> String {
         self.file()["env"].to_string()
@@ -88,6 +95,10 @@ impl Program {
 fn mine(process: u32, work: u32) -> Vec<Tag> {
     let first = process.wrapping_mul(work).to_string();
     vec![("Action", "Mine".into()), ("Header", HEADER.into()), ("First", first), ("Count", work.to_string())]
+}
+
+fn mine_unevenly(process: u32, work: u32) -> Vec<Tag> {
+    mine(process, work.div_ceil(8) * (1 + process * 5 % 16))
 }
 
 /// Steps of a priced path.
