@@ -30,6 +30,7 @@ use lockstep_jit::{
     lanes::{Alignment, HandedBack, Lanes, Processes},
     spawn_evaluator,
 };
+use lockstep_shaders::llvmpipe;
 use programs::Program;
 
 /// Processes in a group.
@@ -45,9 +46,6 @@ const REPEATS_MAX: u32 = 20;
 
 /// Natively processes get messages in turn for so long: the rate does not go with their number.
 const NATIVE_SPAN: Duration = Duration::from_millis(1500);
-
-/// Lanes that software adapters run at once: what a group's time is expected from.
-const SIMD_LANES: u32 = 8;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -77,6 +75,8 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    // Before there is a second thread, and as the command does.
+    llvmpipe::widen_vectors();
     let run = || Options::parse().map_err(Failure::from).and_then(|options| measure_all(&options));
     let ended = spawn_evaluator("bench".into(), run).map(|thread| thread.join());
     match ended {
@@ -155,7 +155,10 @@ fn measure(options: &Options, device: &Device, engine: &Engine, program: &Progra
     let mut last: Option<(u32, Duration)> = None;
     for &count in if options.is_quick { &GROUPS_QUICK[..] } else { &GROUPS[..] } {
         if let Some((before, took)) = last {
-            let expected = took * (count.div_ceil(SIMD_LANES) / before.div_ceil(SIMD_LANES));
+            // Of as many lanes as the adapter runs in step, one takes as long as all.
+            let (_, in_step) = device.found.subgroup_size;
+            let vectors = |lanes: u32| lanes.div_ceil(in_step.max(1));
+            let expected = took * (vectors(count) / vectors(before));
             if expected > EXPECTED_MAX {
                 println!("  {count:>5} left out: about {} s are expected", expected.as_secs());
                 continue;

@@ -37,6 +37,7 @@ use lockstep_shaders::{
     cpu,
     device::Choice,
     gpu::{Gpu, Scheme, Settings},
+    llvmpipe,
     signature::{Ed25519, RsaPss, Secp256k1},
 };
 use secp256k1::{
@@ -273,6 +274,8 @@ fn shares(bundles: &[Vec<DataItem>; 3], ed: &[Ed25519], secp: &[Secp256k1]) {
 }
 
 fn main() {
+    // Before there is a second thread, and as the command does.
+    llvmpipe::widen_vectors();
     let arguments: Vec<String> = std::env::args().collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let plot = arguments

@@ -11,6 +11,7 @@ pub mod device;
 pub mod gpu;
 pub mod kernels;
 pub mod limbs;
+pub mod llvmpipe;
 mod pipeline_cache;
 pub mod self_test;
 pub mod signature;
