@@ -11,7 +11,7 @@ use super::{
     build::Kind,
     ending::{Bail, Ending},
     kernel::Kernel,
-    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, words_of},
+    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, turns, words_of},
     lower::Entry,
 };
 
@@ -71,7 +71,10 @@ impl Compiled {
     /// Lanes for this module, with room for so much.
     pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
         let window_pages = window_pages.min(self.pages_max).min(WINDOW_PAGES_MAX);
-        Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max)
+        let shape = Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max);
+        let found = &self.device.found;
+        // Mesa's CPU driver says how many lanes a vector has as its subgroup's size.
+        if found.software { Shape { turns: turns(found.subgroup_size.1), ..shape } } else { shape }
     }
 
     /// How many lanes of a shape one group may have: whole tiles.

@@ -660,6 +660,38 @@ fn loops_are_as_long_as_they_are() {
     assert_eq!(both.agree(&device, "farther", &calls), 0);
 }
 
+/// A vector of 512 bits has 16 lanes. There are more variables than the driver would write out the loop for that keeps them.
+#[test]
+fn lanes_that_never_turn_together_are_not_cut_short() {
+    let Some(device) = device() else { return };
+    let (arms, variables) = (0..16, 0..40);
+    let each = |range: std::ops::Range<u64>, text: &dyn Fn(u64) -> String| range.map(text).collect::<String>();
+    let declared = each(variables.clone(), &|n| format!("(local $v{n} i32)"));
+    let set = each(variables.clone(), &|n| format!("(local.set $v{n} (i32.mul (local.get $n) (i32.const {})))", 3 + n));
+    let added = each(variables, &|n| format!("(local.set $s (i32.add (local.get $s) (local.get $v{n})))"));
+    let opened = each(arms.clone(), &|arm| format!("(block $b{} ", 15 - arm));
+    let targets = each(arms.clone(), &|arm| format!("$b{arm} "));
+    let loops = each(arms.clone(), &|arm| {
+        format!(
+            ") (loop $l
+              (local.set $s (i32.add (i32.mul (local.get $s) (i32.const {})) (local.get $n)))
+              (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            (br $end)",
+            3 + 2 * arm
+        )
+    });
+    let both = both(&format!(
+        r#"(module (memory (export "memory") 1)
+          (func (export "arm") (param $arm i32) (param $n i32) (result i32) (local $s i32) {declared}
+            {set}
+            (block $end {opened} (br_table {targets} (local.get $arm)) {loops})
+            {added}
+            (local.get $s)))"#
+    ));
+    let calls: Vec<_> = arms.cycle().take(64).map(|arm| vec![arm, 50_000 + arm]).collect();
+    assert_eq!(both.agree(&device, "arm", &calls), 0);
+}
+
 /// As many modules as `LOCKSTEP_FUZZ_LANES` says, from the seed that `LOCKSTEP_FUZZ_SEED` says on.
 #[test]
 fn random_modules_do_the_same_in_lanes() {
