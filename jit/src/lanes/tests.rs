@@ -705,6 +705,10 @@ fn random_modules_do_the_same_in_lanes() {
         assert!(seed - first < 50 * count, "hardly any seed gives a module");
         let mut bytes = vec![0; 2048];
         blake3::Hasher::new().update(b"lanes").update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        // A driver that crashes says nothing.
+        if first > 0 {
+            eprintln!("seed {seed}");
+        }
         if let Some(compared) = random_calls(&device, seed, &bytes) {
             modules += 1;
             match compared {

@@ -1,6 +1,6 @@
 //! Blocks and branches.
 
-use std::{collections::HashSet, ops::Range};
+use std::collections::HashSet;
 
 use naga::BinaryOperator;
 use wasmparser::{BlockType, FuncType, Operator};
@@ -290,7 +290,7 @@ impl Lowerer<'_, '_> {
             // If nothing goes to the end, what follows is a state that is never current.
             self.end_state();
             if let Some(first) = frame.nest {
-                self.close_nest(&[first..self.states]);
+                self.close_nest(&[(first, self.states)]);
             }
             self.begin_state(end);
         }
@@ -303,12 +303,12 @@ impl Lowerer<'_, '_> {
         self.state_level += 1;
     }
 
-    /// Closes it: another turn, if control is in one of these states.
-    pub(super) fn close_nest(&mut self, states: &[Range<u32>]) {
+    /// Closes it: another turn, if control is in a state from a first on and before an end.
+    pub(super) fn close_nest(&mut self, states: &[(u32, u32)]) {
         let state = self.out.get(self.state);
         let mut again = self.out.truth(false);
-        for states in states {
-            let (first, end) = (self.out.word(states.start), self.out.word(states.end));
+        for (first, end) in states {
+            let (first, end) = (self.out.word(*first), self.out.word(*end));
             let is_behind = self.out.binary(BinaryOperator::GreaterEqual, state, first);
             let is_before = self.out.binary(BinaryOperator::Less, state, end);
             let is_there = self.out.binary(BinaryOperator::LogicalAnd, is_behind, is_before);

@@ -249,13 +249,12 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         for (at, &function) in self.plan.machine.iter().enumerate() {
             if self.plan.tails.contains(&at) {
                 self.open_nest();
-                tails.push([at as u32..begins, self.states..0]);
+                tails.push((at as u32, self.states));
             }
             self.function(function);
         }
-        for [begins, mut states] in tails.into_iter().rev() {
-            states.end = self.states;
-            self.close_nest(&[begins, states]);
+        for (function, first) in tails.into_iter().rev() {
+            self.close_nest(&[(function, begins), (first, self.states)]);
         }
         for entry in &entries {
             self.leave(entry);
