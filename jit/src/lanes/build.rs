@@ -41,6 +41,10 @@ pub struct Builder {
     globals: HashMap<Handle<GlobalVariable>, Value>,
     functions: HashMap<String, Handle<Function>>,
     global_names: HashMap<String, Handle<GlobalVariable>>,
+    /// How many expressions each of the prelude's functions is, with what it calls written into it.
+    sizes: HashMap<Handle<Function>, usize>,
+    /// How many expressions calls of the prelude are, written out.
+    called: usize,
     word: Handle<Type>,
     wide: Handle<Type>,
 }
@@ -61,6 +65,12 @@ impl Builder {
             function.result.as_ref().expect("the prelude's functions of these names give a value").ty
         };
         let (word, wide) = (result("wide_low"), result("wide"));
+        let mut sizes = HashMap::new();
+        // Functions come after those that they call.
+        for (handle, function) in module.functions.iter() {
+            let size = function.expressions.len() + called_size(&function.body, &sizes);
+            sizes.insert(handle, size);
+        }
         let mut function = function;
         let block = std::mem::take(&mut function.body);
         Builder {
@@ -74,6 +84,8 @@ impl Builder {
             globals: HashMap::new(),
             functions,
             global_names,
+            sizes,
+            called: 0,
             word,
             wide,
         }
@@ -234,15 +246,21 @@ impl Builder {
 
     /// Calls a function of the prelude that gives a value.
     pub fn call(&mut self, name: &str, arguments: &[Value]) -> Value {
-        let function = self.functions[name];
+        let function = self.function_of_prelude(name);
         let result = self.function.expressions.append(Expression::CallResult(function), Span::UNDEFINED);
         self.push(Statement::Call { function, arguments: arguments.to_vec(), result: Some(result) });
         result
     }
 
+    fn function_of_prelude(&mut self, name: &str) -> Handle<Function> {
+        let function = self.functions[name];
+        self.called += self.sizes[&function];
+        function
+    }
+
     /// Calls a function of the prelude that gives nothing.
     pub fn run(&mut self, name: &str, arguments: &[Value]) {
-        let function = self.functions[name];
+        let function = self.function_of_prelude(name);
         self.push(Statement::Call { function, arguments: arguments.to_vec(), result: None });
     }
 
@@ -348,10 +366,27 @@ impl Builder {
         self.push(Statement::Switch { selector, cases });
     }
 
-    /// How many expressions there are: what host memory and compile time go with.
+    /// How many expressions there are once calls of the prelude are written out, as drivers do: what memory and compile time
+    /// go with.
     pub fn size(&self) -> usize {
-        self.function.expressions.len()
+        self.function.expressions.len() + self.called
     }
+}
+
+/// How many expressions the calls in a block are, written out.
+fn called_size(block: &Block, sizes: &HashMap<Handle<Function>, usize>) -> usize {
+    let of = |block: &Block| called_size(block, sizes);
+    block
+        .iter()
+        .map(|statement| match statement {
+            Statement::Call { function, .. } => sizes[function],
+            Statement::Block(block) => of(block),
+            Statement::If { accept, reject, .. } => of(accept) + of(reject),
+            Statement::Switch { cases, .. } => cases.iter().map(|case| of(&case.body)).sum(),
+            Statement::Loop { body, continuing, .. } => of(body) + of(continuing),
+            _ => 0,
+        })
+        .sum()
 }
 
 fn literal(expressions: &mut Arena<Expression>, value: u32) -> Value {

@@ -45,7 +45,8 @@ pub struct Form {
 /// Memory accesses that a kernel may have: drivers' compile time goes with the square of their number.
 const ACCESSES_MAX: u32 = 1_500;
 
-/// Expressions that a kernel may have.
+/// Expressions that a kernel may have, calls of the prelude written out. At 300,000, sums of floats, lavapipe compiled for 24 s
+/// on a busy machine and took 450 MB; the largest of the shipped processes has 65,000.
 pub const EXPRESSIONS_MAX: usize = 400_000;
 
 /// States that a machine may have: every turn of it goes past all of them.

@@ -432,7 +432,7 @@ fn modules_that_are_too_much_are_refused_and_say_why() {
     let nested = |before: &str, after: &str| {
         format!("(module (func (export \"f\") (param i32) {} {}))", before.repeat(20_000), after.repeat(20_000))
     };
-    let calls = "(call $g (local.get 0))".repeat(20_000);
+    let calls = "(call $g (local.get 0))".repeat(5_000);
     let body = "(global.set 0 (i32.add (global.get 0) (i32.rotl (local.get 0) (global.get 0))))".repeat(15);
     let large = "(global.set 0 (i32.const 1))".repeat(100);
     let cases = [
@@ -449,6 +449,13 @@ fn modules_that_are_too_much_are_refused_and_say_why() {
                 "(module (global (mut i32) (i32.const 0)) (func $g (param i32) {large}) (func (export \"f\") (param i32) {calls}))"
             ),
             "calls and loops",
+        ),
+        (
+            format!(
+                "(module (func (export \"f\") (param f64) {}))",
+                "(local.set 0 (f64.div (local.get 0) (local.get 0)))".repeat(1_000)
+            ),
+            "expressions",
         ),
         (
             format!(
