@@ -56,7 +56,6 @@ struct Shape {
 // How the lane ended; 0: it runs. What runs on after a fault changes nothing that anyone will see.
 var<private> status: u32;
 var<private> gas: Wide;
-var<private> fault_gas: Wide;
 // Instructions so far, in sixteens, about: loops and states count theirs each time.
 var<private> spent: u32;
 // How much of that the lane may run. This and what else each access and turn asks for is read from the buffer once: Mesa's CPU
@@ -88,7 +87,6 @@ fn begin(tile: u32, lane: u32) {
     status = words[header + HEADER_STATUS * LANES];
     memory_bytes = words[header + HEADER_PAGES * LANES] << 16u;
     gas = wide(words[header + HEADER_GAS * LANES], words[header + (HEADER_GAS + 1u) * LANES]);
-    fault_gas = wide(0u, 0u);
     spent = words[header + HEADER_SPENT * LANES];
     dirty = words[header + HEADER_DIRTY * LANES];
     budget = shape.budget;
@@ -106,7 +104,6 @@ fn is_running() -> bool { return status == 0u; }
 fn is_resumed() -> bool { return status == 0u && header_word(HEADER_RESUMED) != 0u; }
 
 fn finish() {
-    if (status > DONE) { gas = fault_gas; }
     set_header_word(HEADER_STATUS, status);
     set_header_word(HEADER_GAS, wide_low(gas));
     set_header_word(HEADER_GAS + 1u, wide_high(gas));
@@ -117,26 +114,26 @@ fn finish() {
     set_header_word(HEADER_RESUMED, 1u);
 }
 
-// Ends the lane, unless it has ended: what came first counts.
-fn end(how: u32) {
-    if (status == 0u) {
-        status = how;
-        fault_gas = gas;
-    }
+// Ends the lane, unless it has ended: what came first counts. Without a branch, as everywhere here: `&&` and `||` are branches
+// too, and there is a driver whose time to compile doubles with each that depends on the one before.
+fn end_if(bad: bool, how: u32) {
+    status = select(status, how, bad & (status == 0u));
 }
+fn end(how: u32) { end_if(true, how); }
 
-fn charge(amount: Wide) { gas = wide_add(gas, amount); }
+// What runs on after the lane's end costs nothing.
+fn charge(amount: Wide) { gas = wide_add(gas, wide_select(wide(0u, 0u), amount, status == 0u)); }
 
 // Counts instructions against the lane's budget.
 fn tick(instructions: u32) {
     turns -= 1;
     spent += (instructions + 15u) / 16u;
-    if (spent > budget) { end(BAIL_BUDGET); }
+    end_if(spent > budget, BAIL_BUDGET);
 }
 
 // Whether a loop is left: it has come to its end, or the lane has, or the dispatch has lasted long enough. In the last case
 // the lane goes on from here in the next one.
-fn leaves(again: bool) -> bool { return !again || status != 0u || turns < 0; }
+fn leaves(again: bool) -> bool { return !again | (status != 0u) | (turns < 0); }
 
 // A loop of this file that ends before it is over was bounded by the driver.
 fn driver_left() { end(BAIL_DRIVER); }
@@ -166,8 +163,8 @@ fn set_frame_word(frame: u32, at: u32, value: u32) { words[frame + at * LANES] =
 // The byte that an access of `size` bytes begins at. Leaving the memory ends the lane.
 fn place(at: u32, offset: u32, size: u32) -> u32 {
     let room = memory_bytes - size;
-    let bad = memory_bytes < size || offset > room || at > room - offset;
-    if (bad) { end(FAULT_MEMORY); }
+    let bad = (memory_bytes < size) | (offset > room) | (at > room - offset);
+    end_if(bad, FAULT_MEMORY);
     return select(at + offset, aside, bad);
 }
 fn place_wide(at: Wide, offset: u32, size: u32) -> u32 {
@@ -178,7 +175,7 @@ fn word_index(byte: u32) -> u32 { return window + (byte >> 2u) * LANES; }
 fn mark(byte: u32) { dirty |= 1u << (byte >> granule_shift); }
 fn aligned(byte: u32, mask: u32) -> u32 {
     let bad = (byte & mask) != 0u;
-    if (bad) { end(BAIL_ALIGNMENT); }
+    end_if(bad, BAIL_ALIGNMENT);
     return select(byte, aside, bad);
 }
 
@@ -268,7 +265,7 @@ fn memory_grow(by: u32) -> u32 {
 }
 
 // Whether `count` bytes from `at` on are there.
-fn reaches(at: u32, count: u32) -> bool { return count <= memory_bytes && at <= memory_bytes - count; }
+fn reaches(at: u32, count: u32) -> bool { return (count <= memory_bytes) & (at <= memory_bytes - count); }
 fn memory_fill(to: u32, value: u32, count: u32) {
     if (!reaches(to, count)) {
         end(FAULT_MEMORY);
@@ -278,7 +275,7 @@ fn memory_fill(to: u32, value: u32, count: u32) {
     var at = to;
     let past = to + count;
     while (at < past) {
-        let size = select(1u, 4u, (at & 3u) == 0u && past - at >= 4u);
+        let size = select(1u, 4u, ((at & 3u) == 0u) & (past - at >= 4u));
         mark(at);
         blend(word_index(at), select(0xffu << ((at & 3u) * 8u), 0xffffffffu, size == 4u), word);
         at += size;
@@ -287,7 +284,7 @@ fn memory_fill(to: u32, value: u32, count: u32) {
     if (at < past) { driver_left(); }
 }
 fn memory_copy(to: u32, source: u32, count: u32) {
-    if (!reaches(to, count) || !reaches(source, count)) {
+    if (!(reaches(to, count) & reaches(source, count))) {
         end(FAULT_MEMORY);
         return;
     }
@@ -298,7 +295,7 @@ fn memory_copy(to: u32, source: u32, count: u32) {
     while (done < count) {
         let left = count - done;
         let edge = select(to + done, to + left, backwards);
-        let size = select(1u, 4u, alike && (edge & 3u) == 0u && left >= 4u);
+        let size = select(1u, 4u, alike & ((edge & 3u) == 0u) & (left >= 4u));
         let at = select(done, left - size, backwards);
         let mask = select(0xffu, 0xffffffffu, size == 4u);
         let shift = ((to + at) & 3u) * 8u;
@@ -320,7 +317,7 @@ fn copy_in(to: u32, from_word: u32, count: u32) {
     var done = 0u;
     while (done < count) {
         let word = words[header + (shape.inbox_word + from_word + (done >> 2u)) * LANES];
-        let size = select(1u, 4u, ((to + done) & 3u) == 0u && (done & 3u) == 0u && count - done >= 4u);
+        let size = select(1u, 4u, (((to + done) & 3u) == 0u) & ((done & 3u) == 0u) & (count - done >= 4u));
         let shift = ((to + done) & 3u) * 8u;
         mark(to + done);
         let value = (word >> ((done & 3u) * 8u)) << shift;
@@ -335,14 +332,14 @@ fn copy_in(to: u32, from_word: u32, count: u32) {
 
 // Of a loop that keeps its frame in locals.
 fn guard(bad: u32) {
-    if (bad != 0u) { end(BAIL_FRAME); }
+    end_if(bad != 0u, BAIL_FRAME);
 }
 
 // Words from byte `start` on are what the tables' buffer says from `at` on.
 fn check_constants(start: u32, count: u32, at: u32) {
     var done = 0u;
     while (done < count) {
-        if (words[word_index(start + 4u * done)] != tables[at + done]) { end(BAIL_CONSTANTS); }
+        end_if(words[word_index(start + 4u * done)] != tables[at + done], BAIL_CONSTANTS);
         done += 1u;
         tick(4u);
     }
@@ -351,45 +348,45 @@ fn check_constants(start: u32, count: u32, at: u32) {
 
 // `count` bytes from `to` on are none of the constants.
 fn guard_constants(to: u32, count: u32, start: u32, past: u32) {
-    if (count != 0u && to < past && (to >= start || count > start - to)) { end(BAIL_CONSTANTS); }
+    end_if((count != 0u) & (to < past) & ((to >= start) | (count > start - to)), BAIL_CONSTANTS);
 }
 
 // ---- Arithmetic that can fail ------------------------------------------------------------------------------------------------
 
 fn checked_div32(a: u32, b: u32) -> u32 {
-    if (b == 0u) { end(FAULT_DIVISION); }
+    end_if(b == 0u, FAULT_DIVISION);
     return a / select(b, 1u, b == 0u);
 }
 fn checked_rem32(a: u32, b: u32) -> u32 {
-    if (b == 0u) { end(FAULT_DIVISION); }
+    end_if(b == 0u, FAULT_DIVISION);
     return a % select(b, 1u, b == 0u);
 }
 fn checked_div32_signed(a: u32, b: u32) -> u32 {
-    if (b == 0u) { end(FAULT_DIVISION); }
-    if (a == 0x80000000u && b == 0xffffffffu) { end(FAULT_OVERFLOW); }
+    end_if(b == 0u, FAULT_DIVISION);
+    end_if((a == 0x80000000u) & (b == 0xffffffffu), FAULT_OVERFLOW);
     return div32_signed(a, select(b, 1u, b == 0u));
 }
 fn checked_rem32_signed(a: u32, b: u32) -> u32 {
-    if (b == 0u) { end(FAULT_DIVISION); }
+    end_if(b == 0u, FAULT_DIVISION);
     return rem32_signed(a, select(b, 1u, b == 0u));
 }
 fn divisor(b: Wide) -> Wide {
     let zero = wide_is_zero(b);
-    if (zero) { end(FAULT_DIVISION); }
+    end_if(zero, FAULT_DIVISION);
     return wide_select(b, wide(1u, 0u), zero);
 }
 fn checked_wide_div(a: Wide, b: Wide) -> Wide { return wide_div(a, divisor(b)); }
 fn checked_wide_rem(a: Wide, b: Wide) -> Wide { return wide_rem(a, divisor(b)); }
 fn checked_wide_div_signed(a: Wide, b: Wide) -> Wide {
-    if (wide_eq(a, wide(0u, 0x80000000u)) && wide_eq(b, wide(0xffffffffu, 0xffffffffu))) { end(FAULT_OVERFLOW); }
+    end_if(wide_eq(a, wide(0u, 0x80000000u)) & wide_eq(b, wide(0xffffffffu, 0xffffffffu)), FAULT_OVERFLOW);
     return wide_div_signed(a, divisor(b));
 }
 fn checked_wide_rem_signed(a: Wide, b: Wide) -> Wide { return wide_rem_signed(a, divisor(b)); }
 
 // What a float that is no integer's ends in: see `float_convert.wgsl`.
 fn converted(fault: u32) {
-    if (fault == 1u) { end(FAULT_CONVERSION); }
-    if (fault == 2u) { end(FAULT_OVERFLOW); }
+    end_if(fault == 1u, FAULT_CONVERSION);
+    end_if(fault == 2u, FAULT_OVERFLOW);
 }
 
 // A table's entry: (state that a call goes to, canonical type + 1); 0 where there is none.

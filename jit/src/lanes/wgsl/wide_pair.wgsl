@@ -53,17 +53,17 @@ fn wide_shr_signed(a: Wide, n: u32) -> Wide {
     return select(vec2<u32>((a.x >> m) | crossed, high), vec2<u32>(high, sign), (n & 32u) != 0u);
 }
 
-fn wide_eq(a: Wide, b: Wide) -> bool { return a.x == b.x && a.y == b.y; }
-fn wide_lt(a: Wide, b: Wide) -> bool { return a.y < b.y || (a.y == b.y && a.x < b.x); }
+fn wide_eq(a: Wide, b: Wide) -> bool { return (a.x == b.x) & (a.y == b.y); }
+fn wide_lt(a: Wide, b: Wide) -> bool { return (a.y < b.y) | ((a.y == b.y) & (a.x < b.x)); }
 fn wide_lt_signed(a: Wide, b: Wide) -> bool {
-    return bitcast<i32>(a.y) < bitcast<i32>(b.y) || (a.y == b.y && a.x < b.x);
+    return (bitcast<i32>(a.y) < bitcast<i32>(b.y)) | ((a.y == b.y) & (a.x < b.x));
 }
 fn wide_select(no: Wide, yes: Wide, which: bool) -> Wide { return select(no, yes, which); }
 
 // Quotient and remainder by restoring division, a bit a turn; x: quotient, y: remainder. The divisor is not 0.
 struct WideParts { quotient: Wide, remainder: Wide }
 fn wide_parts(a: Wide, b: Wide) -> WideParts {
-    if (a.y == 0u && b.y == 0u) {
+    if ((a.y | b.y) == 0u) {
         return WideParts(vec2<u32>(a.x / b.x, 0u), vec2<u32>(a.x % b.x, 0u));
     }
     var left = a;
@@ -73,7 +73,7 @@ fn wide_parts(a: Wide, b: Wide) -> WideParts {
         let longer = (rest.y >> 31u) != 0u;
         rest = vec2<u32>((rest.x << 1u) | (left.y >> 31u), (rest.y << 1u) | (rest.x >> 31u));
         left = vec2<u32>(left.x << 1u, (left.y << 1u) | (left.x >> 31u));
-        if (longer || !wide_lt(rest, b)) {
+        if (longer | !wide_lt(rest, b)) {
             rest = wide_sub(rest, b);
             left.x |= 1u;
         }
