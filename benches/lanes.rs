@@ -27,7 +27,7 @@ use std::{
 use lockstep_jit::{
     Call, Engine, EngineSettings, Evaluation, Instance, Module, ModuleFormat, gas,
     gpu::{Choice, Device},
-    lanes::{Alignment, HandedBack, Lanes, Processes},
+    lanes::{HandedBack, Lanes, Processes, Trust},
     spawn_evaluator,
 };
 use lockstep_shaders::llvmpipe;
@@ -138,7 +138,7 @@ struct Both<'a> {
 fn measure(options: &Options, device: &Device, engine: &Engine, program: &Program) -> Result<(), Failure> {
     let module = engine.load(program.wasm, options.format)?;
     let begun = Instant::now();
-    let lanes = Lanes::new(device, &module, program.wasm, Alignment::Hinted)?;
+    let lanes = Lanes::new(device, &module, program.wasm, Trust::FULL)?;
     let compiled = begun.elapsed();
     let work = if options.is_quick { program.work.div_ceil(8) } else { program.work };
     println!(

@@ -39,7 +39,7 @@ use std::{
 use lockstep_jit::{
     Call, Engine, EngineSettings, Instance, ModuleFormat, gas,
     gpu::{Choice, Device},
-    lanes::{Alignment, Compiled, Ending, Form, Group, Integers, Kernel, TILE_LANES},
+    lanes::{Compiled, Ending, Form, Group, Integers, Kernel, TILE_LANES, Trust},
     spawn_evaluator,
 };
 use naga::{
@@ -152,7 +152,7 @@ impl Probes {
 }
 
 fn kernel_of(program: &Program) -> Result<Kernel, Failure> {
-    let form = Form { integers: Integers::Native, alignment: Alignment::Hinted };
+    let form = Form { integers: Integers::Native, trust: Trust::FULL };
     Ok(Kernel::of_process(program.wasm, ModuleFormat::Emscripten4, form)?)
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use lockstep_jit::{
     Inspection, ModuleFormat,
-    lanes::{Alignment, Form, Integers, Kernel},
+    lanes::{Form, Integers, Kernel, Trust},
 };
 
 /// Bytes of a WebAssembly page.
@@ -86,7 +86,7 @@ fn render(file: &Path, wasm: &[u8], module: &Inspection) -> String {
 fn push_lanes(out: &mut String, wasm: &[u8], formats: &[ModuleFormat]) {
     let Some(format) = formats.first() else { return };
     // What a message reaches is the same in all formats with the same names; the form of integers changes no answer.
-    match Kernel::of_process(wasm, *format, Form { integers: Integers::Pairs, alignment: Alignment::Hinted }) {
+    match Kernel::of_process(wasm, *format, Form { integers: Integers::Pairs, trust: Trust::FULL }) {
         Err(why) => {
             let _ = writeln!(out, "{:<10}no: {why}", "lanes");
         }

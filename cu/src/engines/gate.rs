@@ -94,6 +94,8 @@ enum Stage {
     Compiling,
     /// There.
     Ready { offers: mpsc::Sender<Offer>, adapter: String },
+    /// There, and being compiled again.
+    Paused { offers: mpsc::Sender<Offer>, adapter: String },
     /// The module cannot have any.
     Refused,
     /// The adapter failed.
@@ -187,7 +189,7 @@ impl Gate {
                 }
                 false
             }
-            Stage::Compiling | Stage::Refused => false,
+            Stage::Compiling | Stage::Paused { .. } | Stage::Refused => false,
         }
     }
 
@@ -249,6 +251,35 @@ impl Gate {
     pub(super) fn count_handed_back(&self, why: HandedBack) {
         tracing::debug!(module = &*self.module, ?why, "handed back to the native engine");
         self.rules.counts.handed_back(&self.module, why);
+    }
+
+    /// Lanes take nothing for a while: they are being compiled again.
+    pub(super) fn pause(&self) {
+        let mut known = self.lock();
+        known.stage = match std::mem::replace(&mut known.stage, Stage::Compiling) {
+            Stage::Ready { offers, adapter } => Stage::Paused { offers, adapter },
+            other => other,
+        };
+    }
+
+    /// Lanes take messages again. If they were compiled, which took so long, nothing is known of their rates any more.
+    pub(super) fn go_on(&self, compiled: Result<Duration, Error>, why: &str) {
+        let mut known = self.lock();
+        match compiled {
+            Ok(took) => {
+                tracing::info!(module = &*self.module, why, ?took, "module compiled again for lanes, trusting it less");
+                self.rules.counts.compiled(&self.module, took);
+                known.rates.forget_lanes();
+            }
+            Err(error) => {
+                tracing::info!(module = &*self.module, why, %error, "lanes stay as they are");
+            }
+        }
+        known.trial = Trial::No;
+        known.stage = match std::mem::replace(&mut known.stage, Stage::Compiling) {
+            Stage::Paused { offers, adapter } => Stage::Ready { offers, adapter },
+            other => other,
+        };
     }
 
     /// Compiles the module for lanes and runs them, on a thread that lives as long as this gate.
@@ -328,7 +359,5 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
         gate.lock().stage = if ended.is_ok() { Stage::Refused } else { Stage::Failed(Instant::now()) };
     }
     // Now nobody makes offers any more; those that were made go back.
-    while let Ok(Offer { live, reply, .. }) = offers.recv() {
-        let _ = reply.send((live, None));
-    }
+    offers.iter().for_each(group::decline);
 }

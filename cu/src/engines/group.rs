@@ -41,7 +41,6 @@ pub(super) type Visited = (Box<dyn Live>, Option<Given>);
 
 /// Takes offers until nobody can make any, or the adapter fails, which is the answer then.
 pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Receiver<Offer>) -> Result<(), String> {
-    let lanes_max = seating.lanes_max().max(1);
     loop {
         let first = match offers.recv_timeout(IDLE) {
             Ok(first) => Some(first),
@@ -53,8 +52,11 @@ pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Rec
             return Ok(());
         };
         if let Some(first) = first {
-            let group = gather(&gate, first, offers, lanes_max);
+            let group = gather(&gate, first, offers, seating.lanes_max().max(1));
             evaluate(&gate, &mut *seating, group)?;
+            if let Some(why) = seating.complaint() {
+                compile_again(&gate, &mut *seating, offers, why)?;
+            }
         }
     }
 }
@@ -83,9 +85,7 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
     }
     let Some(patience) = gate.admits(group.len()) else {
         // Too few have come.
-        for Offer { live, reply, .. } in group {
-            let _ = reply.send((live, None));
-        }
+        group.into_iter().for_each(decline);
         return Ok(());
     };
     let begun = Instant::now();
@@ -121,6 +121,28 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
         let _ = offer.reply.send((offer.live, given));
     }
     ended
+}
+
+/// Compiles another kernel, for a reason. Meanwhile the native engine does everything.
+fn compile_again(
+    gate: &Gate,
+    seating: &mut dyn Seating,
+    offers: &Receiver<Offer>,
+    why: &'static str,
+) -> Result<(), String> {
+    gate.pause();
+    offers.try_iter().for_each(decline);
+    let begun = Instant::now();
+    let compiled = catch_unwind(AssertUnwindSafe(|| seating.compile_again()));
+    let compiled = compiled.map_err(|panic| format!("the driver's library failed: {}", panic_text(panic)))?;
+    gate.go_on(compiled.map(|()| begun.elapsed()), why);
+    Ok(())
+}
+
+/// Gives a process back for the native engine.
+pub(super) fn decline(Offer { live, reply, .. }: Offer) {
+    // Whoever asked may have gone.
+    let _ = reply.send((live, None));
 }
 
 fn group_of(came: &[Came], took: Duration) -> Group {

@@ -9,10 +9,10 @@ use std::{
 use lockstep_jit::{
     Call, Engine, Error, Evaluation, Instance, Module, ModuleFormat,
     gpu::{Choice, Device, Lost, OpenError},
-    lanes::{Alignment, Bail, Came, Change, HandedBack, Lanes, Seats, Shape, Stamp, Visit},
+    lanes::{Came, Change, HandedBack, Lanes, Seats, Shape, Stamp, Trust, Visit},
 };
 
-use super::{Evaluator, Live, Program, Seating};
+use super::{Evaluator, Live, Program, Seating, doubts::Doubts};
 
 /// Larger modules are not kept for lanes, whose kernels are much smaller.
 const WASM_BYTES_MAX: usize = 1 << 20;
@@ -100,21 +100,16 @@ impl Program for Loaded {
             return Err(Error::Module(format!("lanes take modules of at most {WASM_BYTES_MAX} bytes")));
         };
         let device = self.adapter.device()?;
-        let lanes = Lanes::new(&device, &self.module, wasm, Alignment::Hinted)?;
-        let seating = Seated {
+        Ok(Box::new(Seated {
+            lanes: compiled(&device, &self.module, wasm, Trust::FULL)?,
             device,
             module: self.module.clone(),
             wasm: wasm.clone(),
-            lanes,
-            is_hinted: true,
+            doubts: Doubts::new(Trust::FULL),
             seats: None,
             text_bytes: TEXT_BYTES_MIN,
             memory_bytes: 0,
-        };
-        if seating.lanes_max() == 0 {
-            return Err(Error::Module("a tile of its lanes does not fit the adapter".into()));
-        }
-        Ok(Box::new(seating))
+        }))
     }
 
     fn code_bytes(&self) -> u64 {
@@ -126,14 +121,28 @@ impl Program for Loaded {
     }
 }
 
+/// A module's kernel, of which a tile at least fits the device.
+fn compiled(device: &Device, module: &Module, wasm: &[u8], trust: Trust) -> Result<Lanes, Error> {
+    let lanes = Lanes::new(device, module, wasm, trust)?;
+    match lanes_max(&lanes) {
+        0 => Err(Error::Module("a tile of its lanes does not fit the adapter".into())),
+        _ => Ok(lanes),
+    }
+}
+
+/// Lanes of a group at most.
+fn lanes_max(lanes: &Lanes) -> u32 {
+    lanes.processes_max(&lanes.shape(TEXT_BYTES_MIN, 0)).min(LANES_MAX)
+}
+
 /// A module's lanes, as many and as large as were needed so far.
 struct Seated {
     device: Device,
     module: Module,
     wasm: Arc<[u8]>,
     lanes: Lanes,
-    /// Whether the kernel trusts the module's alignment hints.
-    is_hinted: bool,
+    /// What the kernel trusts.
+    doubts: Doubts,
     seats: Option<Seats>,
     /// Room that the seats have for a message and its environment.
     text_bytes: usize,
@@ -162,22 +171,11 @@ impl Seated {
         }
         Ok(self.seats.as_mut())
     }
-
-    /// A kernel that takes accesses of any alignment, from now on. If the driver refuses it, all stays as it is.
-    fn trust_no_hints(&mut self) {
-        self.is_hinted = false;
-        match Lanes::new(&self.device, &self.module, &self.wasm, Alignment::Any) {
-            Ok(lanes) => (self.lanes, self.seats) = (lanes, None),
-            Err(error) => {
-                tracing::info!(%error, "accesses that are not aligned as the module says stay with the native engine")
-            }
-        }
-    }
 }
 
 impl Seating for Seated {
     fn lanes_max(&self) -> usize {
-        self.lanes.processes_max(&self.lanes.shape(TEXT_BYTES_MIN, 0)).min(LANES_MAX) as usize
+        lanes_max(&self.lanes) as usize
     }
 
     fn adapter(&self) -> &str {
@@ -193,11 +191,27 @@ impl Seating for Seated {
             return Ok(visits.iter().map(|_| Came::HandedBack(HandedBack::Room)).collect());
         };
         let came = seats.evaluate(visits, deadline)?;
-        let is_crooked = |came: &Came| matches!(came, Came::HandedBack(HandedBack::Bail(Bail::Alignment)));
-        if self.is_hinted && came.iter().any(is_crooked) {
-            self.trust_no_hints();
-        }
+        self.doubts.note(&came);
         Ok(came)
+    }
+
+    fn complaint(&self) -> Option<&'static str> {
+        self.doubts.better().map(|(_, why)| why)
+    }
+
+    fn compile_again(&mut self) -> Result<(), Error> {
+        let Some((trust, _)) = self.doubts.better() else { return Ok(()) };
+        match compiled(&self.device, &self.module, &self.wasm, trust) {
+            Ok(lanes) => {
+                (self.lanes, self.seats) = (lanes, None);
+                self.doubts.compiled(trust);
+                Ok(())
+            }
+            Err(error) => {
+                self.doubts.refused(trust);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -232,5 +246,93 @@ impl Live for Instance {
 
     fn resident_bytes(&self) -> u64 {
         Self::resident_bytes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_jit::{EngineSettings, lanes::Bail};
+
+    use super::*;
+
+    /// A loop over a frame, which it also reaches through a pointer that lies in memory: the message says whether.
+    const PASSES_ITS_FRAME_ON: &str = r#"(module
+      (memory (export "memory") 1 1)
+      (global $sp (mut i32) (i32.const 4096))
+      (data (i32.const 8192) "{\"ok\":true,\"response\":{\"Output\":\"0\"}}")
+      (func (export "__wasm_call_ctors"))
+      (func (export "emscripten_stack_init"))
+      (func (export "emscripten_stack_get_end") (result i32) (i32.const 16))
+      (func (export "emscripten_stack_get_current") (result i32) (global.get $sp))
+      (func (export "_emscripten_stack_restore") (param i32) (global.set $sp (local.get 0)))
+      (func (export "_emscripten_stack_alloc") (param i32) (result i32)
+        (global.set $sp (i32.and (i32.sub (global.get $sp) (local.get 0)) (i32.const -16))) (global.get $sp))
+      (func (export "handle") (param i32 i32) (result i32) (local $fp i32) (local $p i32) (local $n i32) (local $t i32)
+        (global.set $sp (local.tee $fp (i32.sub (global.get $sp) (i32.const 64))))
+        (i32.store (i32.const 12288) (i32.const 16384))
+        (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 102)) (then (i32.store (i32.const 12288) (local.get $fp))))
+        (local.set $p (i32.load (i32.const 12288)))
+        (i32.store (local.get $fp) (i32.const 1))
+        (i32.store offset=4 (local.get $fp) (i32.const 3))
+        (local.set $n (i32.const 5))
+        (loop $again
+          (i32.store offset=4 (local.get $fp)
+            (i32.add (i32.load (local.get $fp)) (i32.mul (i32.load offset=4 (local.get $fp)) (i32.const 5))))
+          (i32.store (local.get $fp) (i32.add (i32.load (local.get $fp)) (i32.load offset=4 (local.get $fp))))
+          (local.set $t (i32.add (local.get $t) (i32.load (local.get $p))))
+          (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        (i32.store8 (i32.const 8226) (i32.add (i32.const 48) (i32.and (local.get $t) (i32.const 7))))
+        (global.set $sp (i32.add (local.get $fp) (i32.const 64)))
+        (i32.const 8192)))"#;
+
+    #[test]
+    fn a_module_that_passes_its_frames_on_is_compiled_again_and_stays_in_its_lanes() {
+        let engine = Engine::new(EngineSettings::default()).unwrap();
+        let jit = Jit::new(engine, Choice::Required);
+        if let Err(error) = jit.open_adapter() {
+            assert!(std::env::var_os("LOCKSTEP_REQUIRE_GPU").is_none(), "{error}");
+            return eprintln!("skipped: {error}");
+        }
+        let wasm = wat::parse_str(PASSES_ITS_FRAME_ON).unwrap();
+        let program = jit.load(&wasm, ModuleFormat::Emscripten4).unwrap();
+        let mut seating = program.lanes().unwrap();
+        let call = |message| {
+            let time_limit = Duration::from_secs(20);
+            Call { message, environment: "{}", seed: "", gas_limit: 9_000_000_000_000, time_limit }
+        };
+        let mut natives: Vec<_> = (0..32).map(|_| program.instance().unwrap()).collect();
+        let mut visit = |seating: &mut dyn Seating, crooked: usize| -> Vec<bool> {
+            let message = |at: usize| if at < crooked { "f" } else { "x" };
+            let memories: Vec<_> = natives.iter_mut().map(|native| native.memory().to_vec()).collect();
+            let visits: Vec<_> = (memories.iter().enumerate())
+                .map(|(at, memory)| Visit { stamp: None, memory, call: call(message(at)) })
+                .collect();
+            let came = seating.evaluate(&visits, Instant::now() + Duration::from_secs(20)).unwrap();
+            let natives = natives.iter_mut().enumerate().zip(came);
+            let stayed = natives.map(|((at, native), came)| {
+                let expected = native.evaluate(&call(message(at))).unwrap();
+                match came {
+                    Came::Evaluated { evaluation, .. } => {
+                        assert_eq!(evaluation.outcome, expected.outcome, "{at}");
+                        true
+                    }
+                    Came::HandedBack(why) => {
+                        assert_eq!(why, HandedBack::Bail(Bail::Frame), "{at}");
+                        false
+                    }
+                }
+            });
+            stayed.collect()
+        };
+        // Some of them do not spoil it for the others.
+        assert_eq!(visit(&mut *seating, 8).iter().filter(|stayed| **stayed).count(), 24);
+        assert_eq!(seating.complaint(), None);
+        assert_eq!(visit(&mut *seating, 32), [false; 32]);
+        assert!(seating.complaint().is_some());
+        seating.compile_again().unwrap();
+        assert_eq!(seating.complaint(), None);
+        assert_eq!(visit(&mut *seating, 32), [true; 32]);
+        assert_eq!(visit(&mut *seating, 16), [true; 32]);
+        assert_eq!(seating.complaint(), None);
     }
 }

@@ -5,6 +5,7 @@
 //! engine, by what [`Rates`](rates::Rates) it has learnt of both.
 
 mod counts;
+mod doubts;
 mod gate;
 mod group;
 mod jit;
@@ -91,4 +92,8 @@ pub trait Seating: Send {
     fn adapter(&self) -> &str;
     /// Evaluates messages of different processes at once; those not over by the deadline come back.
     fn evaluate(&mut self, visits: &[Visit<'_>], deadline: Instant) -> Result<Vec<Came>, Lost>;
+    /// Why another kernel would do better, judging by what came back.
+    fn complaint(&self) -> Option<&'static str>;
+    /// Compiles that kernel, which takes as long as the first. On `Err` the one there is stays.
+    fn compile_again(&mut self) -> Result<(), lockstep_jit::Error>;
 }

@@ -4,7 +4,9 @@
 //! A guest is a counter. `Data` is one of: `inc` (count, and say so), `say` (the count, unchanged), `error` (count, then
 //! an `Error`, so that the count is not kept), `throw`, `random` (a result that is never the same), `grow N` (hold N bytes),
 //! `sleep N` (ms), `gate` (wait until let go, then `inc`), `timeout-once`, `break-once`, `panic-once` (fail once, then `inc`), `timeout`.
-//! In lanes they do the same, but for `lane-bail` (comes back), `lane-lost` and `lane-panic` (the adapter fails, once).
+//! In lanes they do the same, but for `lane-bail` (comes back), `lane-lost` and `lane-panic` (the adapter fails, once),
+//! `lane-frame N` (`sleep N`, which comes back until lanes are compiled again) and `lane-never` (comes back, and lanes
+//! that are compiled again for it are refused).
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -415,7 +417,7 @@ impl Program for Counter {
 
     fn lanes(&self) -> Result<Box<dyn Seating>, lockstep_jit::Error> {
         self.script.lane_compilations.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Lanes(Arc::clone(&self.script))))
+        Ok(Box::new(Lanes { script: Arc::clone(&self.script), complaint: None, is_second: false }))
     }
 
     fn code_bytes(&self) -> u64 {
@@ -445,7 +447,7 @@ impl Live for Counter {
                 return Err(lockstep_jit::Error::Host("no memory, on purpose".into()));
             }
             "panic-once" if once("panic") => panic!("a fault on purpose"),
-            "sleep" => std::thread::sleep(Duration::from_millis(number)),
+            "sleep" | "lane-frame" => std::thread::sleep(Duration::from_millis(number)),
             "gate" => {
                 self.script.waiting.fetch_add(1, Ordering::SeqCst);
                 let open = self.script.open.lock().unwrap();
@@ -513,7 +515,13 @@ impl Live for Counter {
 }
 
 /// Lanes of counters: each visit takes as long as its message would alone, and they take as long together.
-struct Lanes(Arc<Script>);
+struct Lanes {
+    script: Arc<Script>,
+    /// What came back for its frames.
+    complaint: Option<&'static str>,
+    /// Whether they were compiled again.
+    is_second: bool,
+}
 
 impl Seating for Lanes {
     fn lanes_max(&self) -> usize {
@@ -525,17 +533,24 @@ impl Seating for Lanes {
     }
 
     fn evaluate(&mut self, visits: &[Visit<'_>], _deadline: Instant) -> Result<Vec<Came>, Lost> {
-        self.0.lane_groups_max.fetch_max(visits.len(), Ordering::SeqCst);
+        self.script.lane_groups_max.fetch_max(visits.len(), Ordering::SeqCst);
         let has = |data: &str| visits.iter().any(|visit| visit.call.message.contains(data));
-        let once = |what: &str| self.0.failed_once.lock().unwrap().insert(what.to_owned());
+        let once = |what: &str| self.script.failed_once.lock().unwrap().insert(what.to_owned());
         if has("lane-lost") && once("lost") {
             return Err(Lost { reason: "on purpose".into() });
         }
         assert!(!has("lane-panic") || !once("panic"), "a fault of the driver, on purpose");
-        let script = &self.0;
+        let never = has("lane-never") && once("never");
+        let is_unlike = has("lane-frame") && !self.is_second;
+        self.complaint = never.then_some("lane-never").or(is_unlike.then_some("lane-frame"));
+        let (script, is_second) = (&self.script, self.is_second);
         let visit = |visit: &Visit<'_>| {
             if visit.call.message.contains("lane-bail") {
                 return Came::HandedBack(HandedBack::Bail(Bail::Host));
+            }
+            let says = |data: &str| visit.call.message.contains(data);
+            if says("lane-never") || says("lane-frame") && !is_second {
+                return Came::HandedBack(HandedBack::Bail(Bail::Frame));
             }
             let mut counter = Counter::new(script, 100);
             counter.memory.copy_from_slice(visit.memory);
@@ -549,5 +564,20 @@ impl Seating for Lanes {
             let threads: Vec<_> = visits.iter().map(|one| scope.spawn(move || visit(one))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         }))
+    }
+
+    fn complaint(&self) -> Option<&'static str> {
+        self.complaint
+    }
+
+    fn compile_again(&mut self) -> Result<(), lockstep_jit::Error> {
+        self.script.lane_compilations.fetch_add(1, Ordering::SeqCst);
+        // Longer than a group that came back keeps the native engine busy.
+        std::thread::sleep(Duration::from_millis(600));
+        if self.complaint.take() == Some("lane-never") {
+            return Err(lockstep_jit::Error::Module("too large, on purpose".into()));
+        }
+        self.is_second = true;
+        Ok(())
     }
 }

@@ -122,14 +122,13 @@ impl Both {
     pub fn lanes(
         &self,
         device: &Device,
-        integers: Integers,
+        form: Form,
         before: &Seen,
         calls: &[(&str, Vec<u64>)],
     ) -> Result<Vec<(Ending, Seen)>, crate::Error> {
         let mut names: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
         names.dedup();
-        let kernel =
-            Kernel::compile(&self.wasm, self.is_metered, Form { integers, alignment: Alignment::Hinted }, &names)?;
+        let kernel = Kernel::compile(&self.wasm, self.is_metered, form, &names)?;
         let program = program::Program::read(&self.wasm, self.is_metered).unwrap();
         let compiled = Compiled::new(device, kernel).unwrap();
         let pages = before.memory.len() / 65_536;
@@ -206,7 +205,7 @@ fn compare_calls(device: &Device, seed: u64, wasm: &[u8], names: &[String]) -> R
     // Where integers can be computed both ways, half of the modules are.
     let forms = forms(device);
     let integers = forms[seed as usize / 4 % forms.len()];
-    let lanes = both.lanes(device, integers, &before, &asked)?;
+    let lanes = both.lanes(device, Form { integers, trust: Trust::FULL }, &before, &asked)?;
     let compare = |((name, arguments), (ending, lane)): (&(&str, Vec<u64>), (Ending, Seen))| {
         if let Ending::Bail(bail) = ending {
             return Some(bail);

@@ -33,13 +33,37 @@ pub enum Alignment {
     Any,
 }
 
+/// Where loops keep the stack frames that they reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frames {
+    /// In locals, where that can be done, and constants of the module's data in the code. What else reaches them hands its
+    /// message back.
+    InLocals,
+    /// In memory, as the module says; so are constants.
+    InMemory,
+}
+
+/// What is taken for granted of a module. Where it does not hold, messages are handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// How accesses are aligned.
+    pub alignment: Alignment,
+    /// How stack frames are used.
+    pub frames: Frames,
+}
+
+impl Trust {
+    /// As much as makes the fastest kernel.
+    pub const FULL: Trust = Trust { alignment: Alignment::Hinted, frames: Frames::InLocals };
+}
+
 /// How a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
     /// How 64-bit integers are computed.
     pub integers: Integers,
-    /// How accesses are aligned.
-    pub alignment: Alignment,
+    /// What is taken for granted.
+    pub trust: Trust,
 }
 
 /// Memory accesses that a kernel may have: drivers' compile time goes with the square of their number.
@@ -87,7 +111,7 @@ impl Kernel {
     /// # Errors
     /// [`Error::Module`] for what is no valid module, has no such exports, or is too large for a kernel; it says which.
     pub fn compile(wasm: &[u8], inject: bool, form: Form, exports: &[&str]) -> Result<Kernel, Error> {
-        Kernel::with_frames(|| Program::read(wasm, inject), form, exports)
+        Kernel::of_read(|| Program::read(wasm, inject), form, exports)
     }
 
     /// Compiles what a message to a process reaches.
@@ -100,17 +124,17 @@ impl Kernel {
             turn::add(&mut program, format)?;
             Ok(program)
         };
-        Kernel::with_frames(read, form, &[TURN])
+        Kernel::of_read(read, form, &[TURN])
     }
 
-    /// With frames in locals; if that is too large a kernel, without.
-    fn with_frames<'a>(
+    /// With frames in locals if the form says so; if that is too large a kernel, without.
+    fn of_read<'a>(
         read: impl Fn() -> Result<Program<'a>, Error>,
         form: Form,
         exports: &[&str],
     ) -> Result<Kernel, Error> {
         let mut program = read()?;
-        if frames::promote(&mut program) {
+        if form.trust.frames == Frames::InLocals && frames::promote(&mut program) {
             if let Ok(kernel) = Kernel::of_program(&program, form, exports) {
                 return Ok(kernel);
             }
@@ -140,7 +164,7 @@ impl Kernel {
         }
         let plan = Plan::new(program, &functions);
         let mut builder = Builder::new(prelude(form.integers)?);
-        let lowered = Lowerer::lower(program, &plan, form.alignment, &mut builder, &functions);
+        let lowered = Lowerer::lower(program, &plan, form.trust.alignment, &mut builder, &functions);
         if let Some(why) = lowered.too_large {
             return Err(refused(why));
         }

@@ -23,7 +23,7 @@ mod turn;
 
 pub use ending::{Bail, Ending, Trap};
 pub use group::{Call, Compiled, Group, Returned};
-pub use kernel::{Alignment, Form, Integers, Kernel};
+pub use kernel::{Alignment, Form, Frames, Integers, Kernel, Trust};
 pub use layout::{Shape, TILE_LANES};
 pub use module::Lanes;
 pub use processes::Processes;

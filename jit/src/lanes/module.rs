@@ -6,7 +6,7 @@ use lockstep_shaders::device::Device;
 
 use super::{
     group::Compiled,
-    kernel::{Alignment, Form, Integers, Kernel},
+    kernel::{Form, Integers, Kernel, Trust},
     layout::{PAGE_BYTES, Shape},
 };
 use crate::{Error, Module};
@@ -29,9 +29,9 @@ impl Lanes {
     ///
     /// # Errors
     /// [`Error::Module`] if lanes cannot take the module, with the reason; [`Error::Host`] for the driver's refusal.
-    pub fn new(device: &Device, module: &Module, wasm: &[u8], alignment: Alignment) -> Result<Lanes, Error> {
+    pub fn new(device: &Device, module: &Module, wasm: &[u8], trust: Trust) -> Result<Lanes, Error> {
         let integers = if device.found.int64 { Integers::Native } else { Integers::Pairs };
-        let kernel = Kernel::of_process(wasm, module.format(), Form { integers, alignment })?;
+        let kernel = Kernel::of_process(wasm, module.format(), Form { integers, trust })?;
         let begins = module.begins()?;
         let mut globals = kernel.initial_globals.clone();
         for (at, value) in begins.globals {

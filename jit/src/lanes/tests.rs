@@ -31,7 +31,7 @@ impl Both {
         for integers in forms(device) {
             let (before, _) = self.native(name, &calls[0]);
             let named: Vec<_> = calls.iter().map(|arguments| (name, arguments.clone())).collect();
-            let lanes = self.lanes(device, integers, &before, &named).unwrap();
+            let lanes = self.lanes(device, Form { integers, trust: Trust::FULL }, &before, &named).unwrap();
             for (arguments, (ending, lane)) in calls.iter().zip(lanes) {
                 let (_, native) = self.native(name, arguments);
                 match ending {
@@ -315,7 +315,7 @@ fn calls_nest_and_come_back() {
 /// A kernel for these lanes, all with the same memory.
 fn group(device: &Device, wat: &str, exports: &[&str], window_pages: u32, lanes: u32, memory: &[u8]) -> Group {
     let wasm = wat::parse_str(wat).unwrap();
-    let form = Form { integers: forms(device)[0], alignment: Alignment::Any };
+    let form = Form { integers: forms(device)[0], trust: Trust { alignment: Alignment::Any, ..Trust::FULL } };
     let kernel = Kernel::compile(&wasm, false, form, exports).unwrap();
     let compiled = Compiled::new(device, kernel).unwrap();
     Group::new(&compiled, compiled.shape(0, 256, window_pages), lanes, memory).unwrap()
@@ -428,7 +428,7 @@ fn whatever_lanes_cannot_do_is_handed_back_with_its_reason() {
 
 #[test]
 fn modules_that_are_too_much_are_refused_and_say_why() {
-    let form = Form { integers: Integers::Pairs, alignment: Alignment::Hinted };
+    let form = Form { integers: Integers::Pairs, trust: Trust::FULL };
     let nested = |before: &str, after: &str| {
         format!("(module (func (export \"f\") (param i32) {} {}))", before.repeat(20_000), after.repeat(20_000))
     };
@@ -507,7 +507,7 @@ fn variants_agree(name: &str, vectors: &str, format: ModuleFormat, copies: u32) 
     let engine = Engine::new(EngineSettings::default()).unwrap();
     let module = engine.load(&wasm, format).unwrap();
     let begun = std::time::Instant::now();
-    let lanes = Lanes::new(&device, &module, &wasm, Alignment::Hinted).unwrap();
+    let lanes = Lanes::new(&device, &module, &wasm, Trust::FULL).unwrap();
     let compiled = begun.elapsed();
     let longest = messages.iter().map(|message| message.len() + environment.len()).max().unwrap();
     let mut processes = Processes::new(&lanes, lanes.shape(longest, 0), copies).unwrap();
@@ -561,7 +561,7 @@ fn seats_are_given_up_and_taken_again() {
     let Some(device) = device() else { return };
     let wasm = wat::parse_str(GROWS).unwrap();
     let module = Engine::new(EngineSettings::default()).unwrap().load(&wasm, ModuleFormat::Emscripten4).unwrap();
-    let lanes = Lanes::new(&device, &module, &wasm, Alignment::Hinted).unwrap();
+    let lanes = Lanes::new(&device, &module, &wasm, Trust::FULL).unwrap();
     let mut seats = Seats::new(&lanes, lanes.shape(64, 3 << 16), 2).unwrap();
     // Five processes visit two seats in turn; each has a twin that never saw a lane.
     let mut processes: Vec<_> = (0..5).map(|_| [(); 2].map(|()| Instance::new(&module).unwrap())).collect();

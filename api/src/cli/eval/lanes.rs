@@ -10,7 +10,7 @@ use std::{
 use lockstep_jit::{
     Evaluation, Instance, Module,
     gpu::Device,
-    lanes::{Alignment, HandedBack, Lanes, Processes},
+    lanes::{HandedBack, Lanes, Processes, Trust},
 };
 
 use super::{Args, print_rate, vectors::Vectors};
@@ -20,7 +20,7 @@ use crate::cli::Ending;
 pub fn evaluate(args: &Args, vectors: &Vectors, module: &Module, wasm: &[u8], copies: NonZeroUsize) -> Ending {
     let device = Device::open(&args.gpu)?.ok_or("--gpu off: lanes need an adapter")?;
     let begun = Instant::now();
-    let lanes = Lanes::new(&device, module, wasm, Alignment::Hinted)?;
+    let lanes = Lanes::new(&device, module, wasm, Trust::FULL)?;
     let compiled = begun.elapsed();
     let longest = vectors.records.iter().map(|record| {
         let call = args.call(vectors, record);

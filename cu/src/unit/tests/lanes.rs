@@ -111,3 +111,26 @@ async fn long_messages_of_many_processes_learn_to_go_to_lanes() {
     let (in_lanes, all) = (world.engine.lane_evaluations(), world.engine.evaluations());
     assert!(in_lanes > all / 2, "{in_lanes} of {all}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_are_compiled_again_are_measured_again() {
+    // The first group comes back as a whole, which would have lanes left alone for long.
+    let messages: Vec<&str> = ["lane-frame 20"; 20].to_vec();
+    let world = world(EngineChoice::Auto, 40, &messages).await;
+    assert_eq!(counts(&world, 40, 20).await, [20; 40]);
+    assert_eq!(world.engine.lane_compilations(), 2);
+    let (in_lanes, all) = (world.engine.lane_evaluations(), world.engine.evaluations());
+    assert_eq!(all, 40 * 21);
+    assert!(in_lanes > 300, "{in_lanes} of {all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_cannot_be_compiled_again_go_on_as_they_are() {
+    let world = world(EngineChoice::Lanes, 20, &["lane-never", "lane-never"]).await;
+    assert_eq!(counts(&world, 20, 2).await, [2; 20]);
+    eventually(|| world.engine.lane_compilations() == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (0..20).for_each(|at| drop(world.network.append(&format!("p{at}"), "inc")));
+    assert_eq!(counts(&world, 20, 3).await, [3; 20]);
+    assert_eq!((world.engine.lane_compilations(), world.engine.lane_evaluations()), (2, 20));
+}

@@ -4,7 +4,12 @@ use wasm_encoder::reencode::{Error, Reencode};
 use wasmparser::FunctionBody;
 
 use super::*;
-use crate::lanes::{Bail, Ending, Integers, differential::Both, program::Program, tests::device};
+use crate::lanes::{
+    Bail, Ending, Form, Frames, Integers, Kernel, Trust,
+    differential::{Both, forms},
+    program::Program,
+    tests::device,
+};
 
 /// Writes a module with the functions that a program has now. Gas is counted in global 2; a lane that would hand its
 /// message back sets global 1 and traps.
@@ -458,10 +463,10 @@ fn constants_are_compiled_in_and_messages_that_write_there_are_handed_back() {
     assert_eq!((program.0, program.1.len()), (512, 16));
     let both = Both::new(&twins.wasm, true);
     let (before, _) = both.native("run", &[1, 0]);
-    let integers = Integers::Pairs;
+    let form = Form { integers: Integers::Pairs, trust: Trust::FULL };
     let places = [511, 512, 540, 575, 576, 8192];
     let calls: Vec<_> = places.iter().map(|at| ("run", vec![3, *at])).collect();
-    let lanes = both.lanes(&device, integers, &before, &calls).unwrap();
+    let lanes = both.lanes(&device, form, &before, &calls).unwrap();
     for ((at, (_, arguments)), (ending, lane)) in places.iter().zip(&calls).zip(lanes) {
         if (512..576).contains(at) {
             assert_eq!(ending, Ending::Bail(Bail::Constants), "{at}");
@@ -473,8 +478,33 @@ fn constants_are_compiled_in_and_messages_that_write_there_are_handed_back() {
     // A memory in which a constant is another.
     let mut changed = before;
     changed.memory[560] ^= 1;
-    let lanes = both.lanes(&device, integers, &changed, &calls).unwrap();
+    let lanes = both.lanes(&device, form, &changed, &calls).unwrap();
     assert!(lanes.iter().all(|(ending, _)| *ending == Ending::Bail(Bail::Constants)));
+}
+
+#[test]
+fn what_is_handed_back_for_its_frames_or_constants_is_done_in_lanes_that_leave_them_in_memory() {
+    let Some(device) = device() else { return };
+    let schedule = with_frame(128, SCHEDULE);
+    // What is read is the frame itself; what is written is among the constants.
+    for (stack, functions, arguments, bail) in
+        [(1024, &*schedule, [3, 836], Bail::Frame), (4096, TABLE, [3, 540], Bail::Constants)]
+    {
+        let both = Both::new(&wat::parse_str(module(stack, functions)).unwrap(), true);
+        let (before, native) = both.native("run", &arguments);
+        let calls = vec![("run", arguments.to_vec()); 3];
+        for integers in forms(&device) {
+            let lanes = |frames| {
+                let form = Form { integers, trust: Trust { frames, ..Trust::FULL } };
+                both.lanes(&device, form, &before, &calls).unwrap()
+            };
+            assert!(lanes(Frames::InLocals).iter().all(|(ending, _)| *ending == Ending::Bail(bail)), "{bail:?}");
+            for (ending, lane) in lanes(Frames::InMemory) {
+                assert_eq!(ending, Ending::Done, "{bail:?}");
+                lane.must_be(&native, &format!("{bail:?}, {integers:?}"));
+            }
+        }
+    }
 }
 
 #[test]
@@ -490,10 +520,10 @@ fn kernels_of_shipped_processes_grow_no_larger() {
     ] {
         let wasm = std::fs::read(format!("{}/../tests/processes/{name}.wasm", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let mut program = Program::read(&wasm, true).unwrap();
-        let form = crate::lanes::Form { integers: Integers::Native, alignment: crate::lanes::Alignment::Hinted };
-        let before = crate::lanes::Kernel::of_program(&program, form, &["handle"]).unwrap();
+        let form = Form { integers: Integers::Native, trust: Trust::FULL };
+        let before = Kernel::of_program(&program, form, &["handle"]).unwrap();
         let is_changed = promote(&mut program);
-        let after = crate::lanes::Kernel::of_program(&program, form, &["handle"]).unwrap();
+        let after = Kernel::of_program(&program, form, &["handle"]).unwrap();
         eprintln!(
             "{name}: {is_changed}, accesses {} -> {}, states {} -> {}, variables {} -> {}, constants {:?}",
             before.accesses,

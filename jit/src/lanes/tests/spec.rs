@@ -16,7 +16,7 @@ use wasmparser::{DataKind, Operator, Parser, Payload};
 use wasmtime::{Linker, Store, Val};
 
 use super::{bits, device};
-use crate::lanes::{Alignment, Call, Compiled, Ending, Form, Group, Integers, Kernel, program::Program};
+use crate::lanes::{Alignment, Call, Compiled, Ending, Form, Group, Integers, Kernel, Trust, program::Program};
 
 /// Suites of what lanes are for, by what they are about. Without vectors, references, tables that change, several modules in
 /// one, and text formats; and without `left-to-right`, which passes, but is a kernel that lavapipe compiles for half a minute.
@@ -310,9 +310,8 @@ impl Lane {
         }
         let exports: Vec<&str> = names.iter().map(String::as_str).collect();
         let integers = if device.found.int64 { Integers::Native } else { Integers::Pairs };
-        let kernel = Kernel::compile(wasm, false, Form { integers, alignment: Alignment::Any }, &exports)
-            .inspect_err(|why| eprintln!("  {why}"))
-            .ok()?;
+        let form = Form { integers, trust: Trust { alignment: Alignment::Any, ..Trust::FULL } };
+        let kernel = Kernel::compile(wasm, false, form, &exports).inspect_err(|why| eprintln!("  {why}")).ok()?;
         let memory = initial_memory(wasm, &program)?;
         let globals = kernel.initial_globals.clone();
         let compiled: Arc<Compiled> = Compiled::new(device, kernel).inspect_err(|why| eprintln!("  {why}")).ok()?;
