@@ -1,6 +1,13 @@
 //! Lanes on a device: their words stay there from call to call.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use lockstep_shaders::{
     compute::{self, Access, Run, Source, Words},
@@ -11,15 +18,20 @@ use super::{
     build::Kind,
     ending::{Bail, Ending},
     kernel::Kernel,
-    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, turns, words_of},
+    layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, words_of},
     lower::Entry,
+    pace::Pace,
 };
 
 /// Words that one upload or download moves at most.
 const STAGING_WORDS: usize = 8 << 20;
 
-/// Dispatches that are asked for at once, at most.
+/// Dispatches that are asked for at once, at most, and for how long about.
 const DISPATCHES_MAX: u32 = 16;
+const DISPATCHES_SPAN: Duration = Duration::from_secs(1);
+
+/// Instructions that a lane may run before it gives up, in sixteens, unless it is told otherwise.
+const BUDGET: u32 = u32::MAX / 2;
 
 /// A module's kernel, compiled by the device's driver.
 pub struct Compiled {
@@ -33,6 +45,7 @@ pub struct Compiled {
     globals: usize,
     registers: u32,
     pages_max: u32,
+    pace: Pace,
 }
 
 impl Compiled {
@@ -60,6 +73,7 @@ impl Compiled {
             globals: kernel.initial_globals.len(),
             registers: kernel.registers,
             pages_max: kernel.pages_max,
+            pace: Pace::new(&device.found),
             device: device.clone(),
         });
         // Some drivers compile when a kernel first runs: a tile of lanes that nobody calls.
@@ -71,10 +85,7 @@ impl Compiled {
     /// Lanes for this module, with room for so much.
     pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
         let window_pages = window_pages.min(self.pages_max).min(WINDOW_PAGES_MAX);
-        let shape = Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max);
-        let found = &self.device.found;
-        // Mesa's CPU driver says how many lanes a vector has as its subgroup's size.
-        if found.software { Shape { turns: turns(found.subgroup_size.1), ..shape } } else { shape }
+        Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max)
     }
 
     /// How many lanes of a shape one group may have: whole tiles.
@@ -126,6 +137,7 @@ pub struct Group {
     compiled: Arc<Compiled>,
     shape: Shape,
     lanes: u32,
+    budget: AtomicU32,
     words: Words,
     shape_words: Words,
 }
@@ -153,15 +165,13 @@ impl Group {
         let mut run = device.run();
         run.dispatch(&compiled.broadcast, &[&words, &image_words], tiles * shape.lane_words);
         run.finish()?;
-        let group = Group { compiled: compiled.clone(), shape, lanes, words, shape_words };
-        group.set_budget(shape.budget);
-        Ok(group)
+        let budget = BUDGET.into();
+        Ok(Group { compiled: compiled.clone(), shape, lanes, budget, words, shape_words })
     }
 
     /// Instructions that a lane may run before it gives up, in sixteens, about.
     pub fn set_budget(&self, budget: u32) {
-        let shape = Shape { budget, ..self.shape };
-        self.compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
+        self.budget.store(budget, Ordering::Relaxed);
     }
 
     /// How many lanes there are.
@@ -236,18 +246,28 @@ impl Group {
         // Lanes that are over do nothing in a dispatch: a few in a row cost little, and save waiting.
         let mut row = 1;
         loop {
+            let begun = Instant::now();
             self.dispatch(row)?;
             let headers = self.get(&wanted)?;
             let is_over = headers.iter().all(|header| header[Header::STATUS as usize] != 0);
             if is_over || Instant::now() >= deadline {
-                return Ok(calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header)).collect());
+                let returned = calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header));
+                let returned: Vec<Returned> = returned.collect();
+                if returned.iter().any(|returned| returned.ending == Ending::Bail(Bail::Driver)) {
+                    compiled.pace.was_cut();
+                }
+                return Ok(returned);
             }
-            row = (2 * row).min(DISPATCHES_MAX);
+            let took = begun.elapsed();
+            compiled.pace.took(took / row);
+            row = if took < DISPATCHES_SPAN / 2 { (2 * row).min(DISPATCHES_MAX) } else { (row / 2).max(1) };
         }
     }
 
     fn dispatch(&self, times: u32) -> Result<(), Lost> {
         let compiled = &self.compiled;
+        let shape = Shape { budget: self.budget.load(Ordering::Relaxed), turns: compiled.pace.turns(), ..self.shape };
+        compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
         let mut run = compiled.device.run();
         for _ in 0..times {
             let words = [&self.words, &compiled.tables, &self.shape_words];

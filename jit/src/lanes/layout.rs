@@ -61,22 +61,6 @@ pub fn words_of(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
 /// Most pages of a window.
 pub const WINDOW_PAGES_MAX: u32 = 1 << 15;
 
-/// Turns of loops that a lane may make in one dispatch: a system's patience with a GPU is a matter of seconds.
-const TURNS: u32 = 7_500;
-
-/// Mesa's CPU driver ends every loop of a kernel after 65,535 turns that lanes of a vector make, whichever of them do. What is
-/// left is for the loops that bring and keep variables, and for lanes' last turns.
-const VECTOR_TURNS: u32 = 60_000;
-
-/// Most lanes of a vector of a driver that is a program on the processor: those of 512 bits.
-const VECTOR_LANES_MAX: u32 = 16;
-
-/// Turns of loops that a lane may make in one dispatch, if the driver ends loops by the turns of vectors of so many lanes: even
-/// if no two lanes ever turn together, all can be gone on with.
-pub fn turns(vector_lanes: u32) -> u32 {
-    TURNS.min(VECTOR_TURNS / vector_lanes.clamp(1, VECTOR_LANES_MAX))
-}
-
 /// The sizes of a group's lanes, as the kernel reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -104,8 +88,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Lanes with room for `window_pages` pages of memory, `stack_words` of nested calls and `inbox_words` from the host, for
-    /// an adapter that does not end loops.
+    /// Lanes with room for `window_pages` pages of memory, `stack_words` of nested calls and `inbox_words` from the host. How
+    /// long they run is for a dispatch to say.
     pub fn new(
         globals: usize,
         inbox_words: u32,
@@ -127,11 +111,11 @@ impl Shape {
             window_word,
             window_pages,
             granule_shift: granule_shift(window_pages),
-            budget: u32::MAX / 2,
+            budget: 0,
             pages_max,
             inbox_word,
             register_word,
-            turns: TURNS,
+            turns: 0,
         }
     }
 
@@ -149,12 +133,6 @@ fn granule_shift(window_pages: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lanes_that_never_turn_together_stay_below_what_a_vector_may_turn() {
-        assert_eq!([1, 4, 8, 16, 64].map(turns), [7_500, 7_500, 7_500, 3_750, 3_750]);
-        assert_eq!(turns(0), 7_500);
-    }
 
     #[test]
     fn every_byte_of_a_window_has_a_granule() {
