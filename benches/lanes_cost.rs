@@ -91,9 +91,9 @@ fn run() -> Result<(), Failure> {
         CLOCK_HZ / 1e9
     );
     println!(
-        "probes: a loop's turn counts {:.2} times, of a loop in a loop {:.2} times, what is under a condition {:.2} \
+        "probes: a loop's turn counts {:.2} times, of a loop in a loop {:.2} times, {:.2} times more for each loop more, what is under a condition {:.2} \
          times; a state passed by costs {:.1} cycles a wave; counted on {}",
-        probes.turns, probes.turns_within, probes.conditional, probes.passed, device.found.name
+        probes.turns, probes.turns_within, probes.deeper, probes.conditional, probes.passed, device.found.name
     );
     for program in Program::all() {
         if wanted.as_ref().is_none_or(|name| name == program.name) {
@@ -109,6 +109,8 @@ struct Probes {
     turns: f64,
     /// How often that of a loop in a loop.
     turns_within: f64,
+    /// How much more often for each loop more around it.
+    deeper: f64,
     /// How often what is under a condition.
     conditional: f64,
     /// Cycles of `if state == k { ... }` where it is not.
@@ -132,6 +134,8 @@ impl Probes {
         let turns = (cost(&looped)? - cost("")?) / each;
         let within = format!("loop {{ {looped} n -= 1u; if n < y {{ break; }} }}\n");
         let turns_within = (cost(&within)? - cost("")?) / each;
+        let around = format!("loop {{ {within} n += 3u; if n > y {{ break; }} }}\n");
+        let deeper = (cost(&around)? - cost("")?) / each / turns_within;
         let condition = format!("if x == n {{ {work} }}\n");
         let conditional = (cost(&condition)? - cost("")?) / each;
         // Stores cannot be made unconditional: what remains of a conditional one is the condition.
@@ -147,7 +151,7 @@ impl Probes {
             Ok((states(128, is_conditional)? - states(64, is_conditional)?) / 64.0)
         };
         let passed = (state(true)? - conditional * state(false)?).max(1.0);
-        Ok(Probes { turns, turns_within, conditional, passed })
+        Ok(Probes { turns, turns_within, deeper, conditional, passed })
     }
 }
 
@@ -182,7 +186,7 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
     let before = program.before();
     let module = kernel.module.clone();
     pieces.count_in(&mut kernel.module);
-    let counting = Counting::new(device, kernel, program, pieces.all.len() + 1)?;
+    let counting = Counting::new(device, kernel, program, pieces.all.len())?;
     let small = counting.of(before.as_deref(), &program.message(0, program.work.min(WORK_COUNTED.0)))?;
     let mut rows: Vec<(&str, u32, Vec<f64>)> = Vec::new();
     if program.work == 0 {
@@ -198,25 +202,27 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
         rows.push(("whole message", program.work, at(program.work)));
     }
     let (_, _, counts) = rows.last().expect("there is a row");
-    let spent: Vec<f64> = counts[1..].iter().zip(&costs).map(|(count, cost)| count * cost.cycles).collect();
+    let spent: Vec<f64> = counts.iter().zip(&costs).map(|(count, cost)| count * cost.cycles).collect();
     let all: f64 = spent.iter().sum();
     for (number, piece) in pieces.all.iter().enumerate().filter(|(number, _)| spent[*number] > HEAVY * all) {
-        if let Piece::Turn { state, turn } = piece {
-            let (latency, instructions) = turn_in_whole(driver, probes, &module, *state, turn)?;
+        if let Piece::Turn { path, turn } = piece {
+            let (latency, instructions) = turn_in_whole(driver, probes, &module, path, turn)?;
             let alone = costs[number];
             let more = (instructions - alone.instructions).max(0.0);
             let whole = (alone.busy + INSTRUCTION_CYCLES * more).max(latency / waves);
             println!(
-                "  a turn in state {state}: alone {:.0} cycles, {:.0} instructions; in the whole kernel \
+                "  a turn in state {}: alone {:.0} cycles, {:.0} instructions; in the whole kernel \
                  {instructions:.0} instructions, latency {latency:.0} among {waves} waves: {whole:.0} cycles",
-                alone.cycles, alone.instructions
+                place(path),
+                alone.cycles,
+                alone.instructions
             );
             costs[number].cycles = whole;
         }
     }
     for (what, work, counts) in rows {
         let name = if work == 0 { what.to_owned() } else { format!("{what} ({work} {})", program.unit) };
-        print_row(probes, &pieces, &name, &counts, &costs, &moved, (work == program.work).then_some(program))?;
+        print_row(&pieces, &name, &counts, &costs, &moved, (work == program.work).then_some(program))?;
     }
     Ok(())
 }
@@ -235,7 +241,6 @@ const SHOWN: usize = 5;
 
 /// What a message comes to, and beside the native engine if it is a whole one.
 fn print_row(
-    probes: &Probes,
     pieces: &Pieces,
     name: &str,
     counts: &[f64],
@@ -243,10 +248,7 @@ fn print_row(
     moved: &[f64],
     whole: Option<&Program>,
 ) -> Result<(), Failure> {
-    let (passes, counts) = counts.split_first().expect("the machine's loop is counted first");
-    let passing = passes * f64::from(pieces.states) * probes.passed;
-    let text = format!("{passes:.0} passes x {} states x {:.1} = {passing:.0}", pieces.states, probes.passed);
-    let mut parts = vec![(passing, text)];
+    let mut parts = Vec::new();
     for ((piece, count), cost) in pieces.all.iter().zip(counts).zip(costs) {
         let cycles = count * cost.cycles;
         parts.push((cycles, format!("{count:.0} {} x {:.0} = {cycles:.0}", piece.name(), cost.cycles)));
@@ -311,13 +313,18 @@ fn native(program: &Program) -> Result<f64, Failure> {
 // ---- Pieces of a kernel
 // ------------------------------------------------------------------------------------------------------
 
+/// Where a statement lies: which one of the machine's loop, which one of the loop over states that this is, and so on.
+type Path = Vec<usize>;
+
 /// Where a piece lies.
 #[derive(Clone)]
 enum Piece {
+    /// Going past the states of a loop over states, without those in loops over states within.
+    Pass { path: Path, states: u32 },
     /// What a state does, without its loop.
-    State { number: usize, block: Block },
+    State { path: Path, block: Block },
     /// The loop of a state.
-    Turn { state: usize, turn: Block },
+    Turn { path: Path, turn: Block },
     /// A loop in a function of the prelude.
     Prelude { function: Handle<Function>, name: String, turn: Block },
 }
@@ -325,46 +332,67 @@ enum Piece {
 impl Piece {
     fn name(&self) -> String {
         match self {
-            Piece::State { number, .. } => format!("times state {number}"),
-            Piece::Turn { state, .. } => format!("turns in state {state}"),
+            Piece::Pass { path, states } => format!("passes of {states} states at {}", place(path)),
+            Piece::State { path, .. } => format!("times state {}", place(path)),
+            Piece::Turn { path, .. } => format!("turns in state {}", place(path)),
             Piece::Prelude { name, .. } => format!("turns in {name}"),
         }
     }
 }
 
+fn place(path: &Path) -> String {
+    if path.is_empty() {
+        return "the machine".into();
+    }
+    path.iter().map(usize::to_string).collect::<Vec<_>>().join(".")
+}
+
 struct Pieces {
     all: Vec<Piece>,
-    states: u32,
+}
+
+/// What a state does, if a statement is one: the last `if` of a loop over states is what leaves it.
+fn state(statement: &Statement) -> Option<&Block> {
+    match statement {
+        Statement::If { accept, .. } if !matches!(accept.first(), Some(Statement::Break)) => Some(accept),
+        _ => None,
+    }
+}
+
+/// The pieces of a loop over states.
+fn pieces_of_loop(body: &Block, path: &Path, all: &mut Vec<Piece>) {
+    let states = body.iter().filter(|statement| state(statement).is_some()).count() as u32;
+    all.push(Piece::Pass { path: path.clone(), states });
+    for (number, statement) in body.iter().enumerate() {
+        let path: Path = path.iter().copied().chain([number]).collect();
+        if let Some(accept) = state(statement) {
+            let mut turns = Vec::new();
+            let block = without_loops(accept, &mut turns);
+            all.push(Piece::State { path: path.clone(), block });
+            all.extend(turns.into_iter().map(|turn| Piece::Turn { path: path.clone(), turn }));
+        } else if let Statement::Loop { body, .. } = statement {
+            pieces_of_loop(body, &path, all);
+        }
+    }
 }
 
 impl Pieces {
     fn of(module: &Module) -> Pieces {
         let mut all = Vec::new();
-        let mut states = 0;
-        for (number, statement) in machine(&entry(module).body).iter().enumerate() {
-            let Statement::If { accept, .. } = statement else { continue };
-            let mut turns = Vec::new();
-            let block = without_loops(accept, &mut turns);
-            // The last `if` of the machine is what leaves it.
-            if matches!(accept.first(), Some(Statement::Break)) {
-                continue;
-            }
-            states += 1;
-            all.push(Piece::State { number, block });
-            all.extend(turns.into_iter().map(|turn| Piece::Turn { state: number, turn }));
-        }
+        pieces_of_loop(machine(&entry(module).body), &Path::new(), &mut all);
         for (function, of) in module.functions.iter() {
             let mut turns = Vec::new();
             without_loops(&of.body, &mut turns);
             let name = of.name.clone().unwrap_or_default();
             all.extend(turns.into_iter().map(|turn| Piece::Prelude { function, name: name.clone(), turn }));
         }
-        Pieces { all, states }
+        Pieces { all }
     }
 
     /// Words of lanes' memory that a piece reads and writes.
     fn words(&self, module: &Module, piece: &Piece) -> f64 {
         let (function, block) = match piece {
+            Piece::Pass { .. } => return 0.0,
             Piece::State { block, .. } => (entry(module), block),
             Piece::Turn { turn, .. } => (entry(module), turn),
             Piece::Prelude { function, turn, .. } => (&module.functions[*function], turn),
@@ -373,7 +401,7 @@ impl Pieces {
         memory.words(function, block)
     }
 
-    /// Puts a counter at the beginning of each, and of the machine's loop, into the page of linear memory behind the
+    /// Puts a counter at the beginning of each, into the page of linear memory behind the
     /// module's own.
     fn count_in(&self, module: &mut Module) {
         let names = functions(module);
@@ -393,22 +421,12 @@ impl Pieces {
         };
         let mut main = std::mem::take(&mut module.entry_points[0].function);
         let mut body = std::mem::take(&mut main.body);
-        let passes = count(&mut main, 0);
-        let mut number = 1;
-        for statement in machine_mut(&mut body).iter_mut() {
-            let Statement::If { accept, .. } = statement else { continue };
-            if matches!(accept.first(), Some(Statement::Break)) {
-                continue;
-            }
-            let begin = count(&mut main, number);
+        let mut number = 0;
+        let mut next = || {
             number += 1;
-            each_loop(accept, &mut |turn| {
-                prepend(turn, count(&mut main, number));
-                number += 1;
-            });
-            prepend(accept, begin);
-        }
-        prepend(machine_mut(&mut body), passes);
+            count(&mut main, number - 1)
+        };
+        count_in_loop(machine_mut(&mut body), &mut next);
         main.body = body;
         module.entry_points[0].function = main;
         let functions: BTreeSet<_> = self
@@ -429,8 +447,24 @@ impl Pieces {
             of.body = body;
             module.functions[function] = of;
         }
-        assert_eq!(number, self.all.len() + 1, "pieces are counted in their order");
+        assert_eq!(number, self.all.len(), "pieces are counted in their order");
     }
+}
+
+/// Puts counters into a loop over states, in the order of [`pieces_of_loop`].
+fn count_in_loop(body: &mut Block, next: &mut impl FnMut() -> Vec<Statement>) {
+    let passes = next();
+    for statement in body.iter_mut() {
+        if state(statement).is_some() {
+            let Statement::If { accept, .. } = statement else { continue };
+            let begin = next();
+            each_loop(accept, &mut |turn| prepend(turn, next()));
+            prepend(accept, begin);
+        } else if let Statement::Loop { body, .. } = statement {
+            count_in_loop(body, next);
+        }
+    }
+    prepend(body, passes);
 }
 
 fn functions(module: &Module) -> HashMap<String, Handle<Function>> {
@@ -573,8 +607,13 @@ fn cost(
     piece: &Piece,
     waves: f64,
 ) -> Result<Cost, Failure> {
+    if let Piece::Pass { states, .. } = piece {
+        let cycles = f64::from(*states) * probes.passed;
+        return Ok(Cost { busy: cycles, cycles, instructions: 0.0 });
+    }
     let times = |times: usize| -> Result<(f64, f64, f64), Failure> {
         let module = match piece {
+            Piece::Pass { .. } => unreachable!("returned above"),
             Piece::State { block, .. } => reduced(module, block, times),
             Piece::Turn { turn, .. } => reduced(module, turn, times),
             Piece::Prelude { function, .. } => reduced(module, &call_of(pieces, *function), times),
@@ -731,18 +770,31 @@ fn turn_in_whole(
     driver: &Driver,
     probes: &Probes,
     module: &Module,
-    state: usize,
+    path: &Path,
     turn: &Block,
 ) -> Result<(f64, f64), Failure> {
     let cost = |times: usize| -> Result<(f64, f64), Failure> {
-        let of = driver.compile(&whole_with(module, state, turn, times), Capabilities::SHADER_INT64, false)?;
+        let of = driver.compile(&whole_with(module, path, turn, times), Capabilities::SHADER_INT64, false)?;
         Ok((of.of("Latency"), of.of("Instructions")))
     };
     let (once, twice) = (cost(1)?, cost(2)?);
     // Whether the lane runs at all is a condition, and so is the state.
-    let conditions = 1 + conditions_above_loop(&machine(&entry(module).body)[state]).unwrap_or(0);
-    let counted = probes.turns_within * probes.conditional.powi(conditions);
+    let mut machine = machine(&entry(module).body).clone();
+    let (around, last) = at(&mut machine, path);
+    let conditions = 1 + conditions_above_loop(&around[last]).unwrap_or(0);
+    let loops = probes.turns_within * probes.deeper.powi(path.len() as i32 - 1);
+    let counted = loops * probes.conditional.powi(conditions);
     Ok(((twice.0 - once.0) / counted, twice.1 - once.1))
+}
+
+/// The body of the loop over states that a path ends in, and which of its statements is meant.
+fn at<'b>(mut body: &'b mut Block, path: &Path) -> (&'b mut Block, usize) {
+    let (last, loops) = path.split_last().expect("a state is somewhere");
+    for number in loops {
+        let Some(Statement::Loop { body: within, .. }) = body.get_mut(*number) else { panic!("a loop over states") };
+        body = within;
+    }
+    (body, *last)
 }
 
 /// How many conditions a loop is under, in a statement that holds one.
@@ -757,7 +809,7 @@ fn conditions_above_loop(statement: &Statement) -> Option<i32> {
 }
 
 /// The whole kernel with a state's loop so many times.
-fn whole_with(module: &Module, state: usize, turn: &Block, times: usize) -> Module {
+fn whole_with(module: &Module, path: &Path, turn: &Block, times: usize) -> Module {
     let mut module = module.clone();
     let mut main = std::mem::take(&mut module.entry_points[0].function);
     share(&mut module, &mut main, turn);
@@ -765,7 +817,8 @@ fn whole_with(module: &Module, state: usize, turn: &Block, times: usize) -> Modu
     let piece = module.functions.append(piece, Span::UNDEFINED);
     let run = Statement::Call { function: piece, arguments: Vec::new(), result: None };
     let mut body = std::mem::take(&mut main.body);
-    if let Some(Statement::If { accept, .. }) = machine_mut(&mut body).get_mut(state) {
+    let (around, last) = at(machine_mut(&mut body), path);
+    if let Some(Statement::If { accept, .. }) = around.get_mut(last) {
         replace_loops(accept, &vec![run; times]);
     }
     main.body = body;
