@@ -112,11 +112,12 @@ fn measure_all(options: &Options) -> Result<(), Failure> {
     if std::env::var_os("MESA_SHADER_CACHE_DISABLE").is_none() {
         println!("MESA_SHADER_CACHE_DISABLE is not set: a kernel that was compiled before may come from Mesa's cache");
     }
-    let all = || Program::all().into_iter().chain([Program::uneven()]);
-    let programs: Vec<_> =
-        all().filter(|program| options.program.as_ref().is_none_or(|name| name == program.name)).collect();
+    let programs: Vec<_> = Program::all()
+        .into_iter()
+        .filter(|program| options.program.as_ref().is_none_or(|name| name == program.name))
+        .collect();
     if programs.is_empty() {
-        let names: Vec<_> = all().map(|program| program.name).collect();
+        let names: Vec<_> = Program::all().iter().map(|program| program.name).collect();
         return Err(format!("there is no such program; there are {}", names.join(", ")).into());
     }
     let engine = Engine::new(EngineSettings::default())?;

@@ -46,7 +46,7 @@ use naga::{
     Block, Expression, Function, GlobalVariable, Handle, Literal, LocalVariable, Module, Span, Statement, Type,
     TypeInner, valid::Capabilities,
 };
-use programs::Program;
+use programs::{Program, UNEVEN};
 use radv::{CLOCK_HZ, Driver, LANES, SIMDS};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -95,7 +95,8 @@ fn run() -> Result<(), Failure> {
          times; a state passed by costs {:.1} cycles a wave; counted on {}",
         probes.turns, probes.turns_within, probes.deeper, probes.conditional, probes.passed, device.found.name
     );
-    for program in Program::all() {
+    // In the model all lanes go the same way.
+    for program in Program::all().into_iter().filter(|program| program.name != UNEVEN) {
         if wanted.as_ref().is_none_or(|name| name == program.name) {
             model(&driver, &device, &probes, &program).map_err(|why| format!("{}: {why}", program.name))?;
         }
@@ -205,8 +206,8 @@ fn model(driver: &Driver, device: &Device, probes: &Probes, program: &Program) -
     let spent: Vec<f64> = counts.iter().zip(&costs).map(|(count, cost)| count * cost.cycles).collect();
     let all: f64 = spent.iter().sum();
     for (number, piece) in pieces.all.iter().enumerate().filter(|(number, _)| spent[*number] > HEAVY * all) {
-        if let Piece::Turn { path, turn } = piece {
-            let (latency, instructions) = turn_in_whole(driver, probes, &module, path, turn)?;
+        if let Piece::Turn { path, conditions, turn } = piece {
+            let (latency, instructions) = turn_in_whole(driver, probes, &module, (path, *conditions), turn)?;
             let alone = costs[number];
             let more = (instructions - alone.instructions).max(0.0);
             let whole = (alone.busy + INSTRUCTION_CYCLES * more).max(latency / waves);
@@ -323,8 +324,8 @@ enum Piece {
     Pass { path: Path, states: u32 },
     /// What a state does, without its loop.
     State { path: Path, block: Block },
-    /// The loop of a state.
-    Turn { path: Path, turn: Block },
+    /// The loop of a state, under so many conditions, the state's own among them.
+    Turn { path: Path, conditions: i32, turn: Block },
     /// A loop in a function of the prelude.
     Prelude { function: Handle<Function>, name: String, turn: Block },
 }
@@ -351,27 +352,27 @@ struct Pieces {
     all: Vec<Piece>,
 }
 
-/// What a state does, if a statement is one: the last `if` of a loop over states is what leaves it.
-fn state(statement: &Statement) -> Option<&Block> {
-    match statement {
-        Statement::If { accept, .. } if !matches!(accept.first(), Some(Statement::Break)) => Some(accept),
-        _ => None,
-    }
+/// Whether what is under an `if` of a loop over states is a state: the last one leaves the loop.
+fn is_state(accept: &Block) -> bool {
+    !matches!(accept.first(), Some(Statement::Break))
 }
 
 /// The pieces of a loop over states.
 fn pieces_of_loop(body: &Block, path: &Path, all: &mut Vec<Piece>) {
-    let states = body.iter().filter(|statement| state(statement).is_some()).count() as u32;
-    all.push(Piece::Pass { path: path.clone(), states });
+    let is_one = |statement: &&Statement| matches!(statement, Statement::If { accept, .. } if is_state(accept));
+    all.push(Piece::Pass { path: path.clone(), states: body.iter().filter(is_one).count() as u32 });
     for (number, statement) in body.iter().enumerate() {
         let path: Path = path.iter().copied().chain([number]).collect();
-        if let Some(accept) = state(statement) {
-            let mut turns = Vec::new();
-            let block = without_loops(accept, &mut turns);
-            all.push(Piece::State { path: path.clone(), block });
-            all.extend(turns.into_iter().map(|turn| Piece::Turn { path: path.clone(), turn }));
-        } else if let Statement::Loop { body, .. } = statement {
-            pieces_of_loop(body, &path, all);
+        match statement {
+            Statement::If { accept, .. } if is_state(accept) => {
+                let mut turns = Vec::new();
+                let block = without_loops(accept, &mut turns);
+                all.push(Piece::State { path: path.clone(), block });
+                let conditions = conditions_above_loop(statement).unwrap_or(0);
+                all.extend(turns.into_iter().map(|turn| Piece::Turn { path: path.clone(), conditions, turn }));
+            }
+            Statement::Loop { body, .. } => pieces_of_loop(body, &path, all),
+            _ => {}
         }
     }
 }
@@ -401,8 +402,7 @@ impl Pieces {
         memory.words(function, block)
     }
 
-    /// Puts a counter at the beginning of each, into the page of linear memory behind the
-    /// module's own.
+    /// Puts a counter at the beginning of each, into the page of linear memory behind the module's own.
     fn count_in(&self, module: &mut Module) {
         let names = functions(module);
         let (load, store) = (names["load32"], names["store32"]);
@@ -455,13 +455,14 @@ impl Pieces {
 fn count_in_loop(body: &mut Block, next: &mut impl FnMut() -> Vec<Statement>) {
     let passes = next();
     for statement in body.iter_mut() {
-        if state(statement).is_some() {
-            let Statement::If { accept, .. } = statement else { continue };
-            let begin = next();
-            each_loop(accept, &mut |turn| prepend(turn, next()));
-            prepend(accept, begin);
-        } else if let Statement::Loop { body, .. } = statement {
-            count_in_loop(body, next);
+        match statement {
+            Statement::If { accept, .. } if is_state(accept) => {
+                let begin = next();
+                each_loop(accept, &mut |turn| prepend(turn, next()));
+                prepend(accept, begin);
+            }
+            Statement::Loop { body, .. } => count_in_loop(body, next),
+            _ => {}
         }
     }
     prepend(body, passes);
@@ -770,7 +771,7 @@ fn turn_in_whole(
     driver: &Driver,
     probes: &Probes,
     module: &Module,
-    path: &Path,
+    (path, conditions): (&Path, i32),
     turn: &Block,
 ) -> Result<(f64, f64), Failure> {
     let cost = |times: usize| -> Result<(f64, f64), Failure> {
@@ -778,12 +779,9 @@ fn turn_in_whole(
         Ok((of.of("Latency"), of.of("Instructions")))
     };
     let (once, twice) = (cost(1)?, cost(2)?);
-    // Whether the lane runs at all is a condition, and so is the state.
-    let mut machine = machine(&entry(module).body).clone();
-    let (around, last) = at(&mut machine, path);
-    let conditions = 1 + conditions_above_loop(&around[last]).unwrap_or(0);
     let loops = probes.turns_within * probes.deeper.powi(path.len() as i32 - 1);
-    let counted = loops * probes.conditional.powi(conditions);
+    // Whether the lane runs at all is a condition too.
+    let counted = loops * probes.conditional.powi(1 + conditions);
     Ok(((twice.0 - once.0) / counted, twice.1 - once.1))
 }
 

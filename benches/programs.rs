@@ -29,6 +29,9 @@ macro_rules! shipped {
     };
 }
 
+/// The program whose neighbours do unequally much.
+pub const UNEVEN: &str = "miner-uneven";
+
 /// Bitcoin's first block's header, without its nonce.
 const HEADER: &str = "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e\
                       67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d";
@@ -48,19 +51,20 @@ impl Program {
         vec![
             of("miner", shipped!("miner", "miner"), 50_000, "nonces", None, mine),
             of("miner-array", shipped!("miner-array", "miner"), 50_000, "nonces", None, mine),
+            of(
+                UNEVEN,
+                shipped!("miner", "miner"),
+                50_000,
+                "nonces, from an eighth to twice as many,",
+                None,
+                mine_unevenly,
+            ),
             of("pricing", shipped!("pricing", "pricing"), 20_000, "paths", None, price),
             of("matvec", shipped!("matvec", "matvec"), 8, "products", Some(load), multiply),
             of("nbody", shipped!("nbody", "nbody"), 100, "steps", None, advance),
             of("token", shipped!("token", "token"), 0, "", None, mint),
             of("counter", shipped!("counter", "counter"), 0, "", None, increment),
         ]
-    }
-
-    /// The miner, asked for another number of nonces by each of its neighbours.
-    #[allow(dead_code, reason = "a model of one message has no neighbours")]
-    pub fn uneven() -> Program {
-        let miner = Program::all().into_iter().find(|program| program.name == "miner").expect("it is there");
-        Program { name: "miner-uneven", unit: "nonces, from an eighth to twice as many,", ask: mine_unevenly, ..miner }
     }
 
     /// The process's and module's description.

@@ -92,14 +92,18 @@ enum Stage {
     Idle,
     /// Being compiled.
     Compiling,
-    /// There.
-    Ready { offers: mpsc::Sender<Offer>, adapter: String },
-    /// There, and being compiled again.
-    Paused { offers: mpsc::Sender<Offer>, adapter: String },
+    /// There. While they are being compiled again they are paused: they take nothing.
+    Ready { offers: mpsc::Sender<Offer>, adapter: String, is_paused: bool },
     /// The module cannot have any.
     Refused,
     /// The adapter failed.
     Failed(Instant),
+}
+
+fn set_paused(stage: &mut Stage, now: bool) {
+    if let Stage::Ready { is_paused, .. } = stage {
+        *is_paused = now;
+    }
 }
 
 /// Whether a group is being tried.
@@ -173,6 +177,7 @@ impl Gate {
         let (ready, now) = (self.ready(), Instant::now());
         let mut known = self.lock();
         match &known.stage {
+            Stage::Ready { is_paused: true, .. } | Stage::Compiling | Stage::Refused => false,
             Stage::Ready { .. } if engine == EngineChoice::Lanes => true,
             Stage::Ready { .. } => match (known.trial, known.rates.advice(ready, threads, wait, now)) {
                 (_, Advice::Lanes) | (Trial::Gathering, _) => true,
@@ -189,7 +194,6 @@ impl Gate {
                 }
                 false
             }
-            Stage::Compiling | Stage::Paused { .. } | Stage::Refused => false,
         }
     }
 
@@ -200,7 +204,7 @@ impl Gate {
         {
             // Under the lock, so that no offer is made to a thread that has taken its last.
             let known = self.lock();
-            let Stage::Ready { offers, .. } = &known.stage else {
+            let Stage::Ready { offers, is_paused: false, .. } = &known.stage else {
                 return Some((live, None));
             };
             if let Err(mpsc::SendError(offer)) = offers.send(Offer { live, call, reply }) {
@@ -255,11 +259,7 @@ impl Gate {
 
     /// Lanes take nothing for a while: they are being compiled again.
     pub(super) fn pause(&self) {
-        let mut known = self.lock();
-        known.stage = match std::mem::replace(&mut known.stage, Stage::Compiling) {
-            Stage::Ready { offers, adapter } => Stage::Paused { offers, adapter },
-            other => other,
-        };
+        set_paused(&mut self.lock().stage, true);
     }
 
     /// Lanes take messages again. If they were compiled, which took so long, nothing is known of their rates any more.
@@ -276,10 +276,7 @@ impl Gate {
             }
         }
         known.trial = Trial::No;
-        known.stage = match std::mem::replace(&mut known.stage, Stage::Compiling) {
-            Stage::Paused { offers, adapter } => Stage::Ready { offers, adapter },
-            other => other,
-        };
+        set_paused(&mut known.stage, false);
     }
 
     /// Compiles the module for lanes and runs them, on a thread that lives as long as this gate.
@@ -348,7 +345,7 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
             known.rates.forget_lanes();
         }
         known.trial = Trial::No;
-        known.stage = Stage::Ready { offers: give, adapter };
+        known.stage = Stage::Ready { offers: give, adapter, is_paused: false };
     }
     let Ok(seating) = seating else { return };
     let ended = group::run(gate, seating, &offers);

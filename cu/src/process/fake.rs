@@ -545,10 +545,10 @@ impl Seating for Lanes {
         self.complaint = never.then_some("lane-never").or(is_unlike.then_some("lane-frame"));
         let (script, is_second) = (&self.script, self.is_second);
         let visit = |visit: &Visit<'_>| {
-            if visit.call.message.contains("lane-bail") {
+            let says = |data: &str| visit.call.message.contains(data);
+            if says("lane-bail") {
                 return Came::HandedBack(HandedBack::Bail(Bail::Host));
             }
-            let says = |data: &str| visit.call.message.contains(data);
             if says("lane-never") || says("lane-frame") && !is_second {
                 return Came::HandedBack(HandedBack::Bail(Bail::Frame));
             }

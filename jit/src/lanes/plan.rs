@@ -74,15 +74,14 @@ impl Plan {
                 in_place.insert(function);
             }
         }
-        let needed = |function: &&u32| {
-            !in_place.contains(*function) || entries.contains(*function) || graph.in_tables.contains(*function)
+        let needed = |function: &u32| {
+            !in_place.contains(function) || entries.contains(function) || graph.in_tables.contains(function)
         };
         let size = |function: u32| {
             let (accesses, ops) = weights[&function];
             u64::from(accesses) * ACCESS_SIZE + ops as u64
         };
-        let machine: Vec<u32> =
-            graph.callers_first(&components, &order, &size).into_iter().filter(|f| needed(&f)).collect();
+        let machine: Vec<u32> = graph.callers_first(&components, &order, &size).into_iter().filter(needed).collect();
         let tails = tails(&machine.iter().map(|function| size(*function)).collect::<Vec<_>>());
         let cycles = order
             .iter()

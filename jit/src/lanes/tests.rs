@@ -696,7 +696,8 @@ fn dispatches_that_a_driver_cut_short_are_shorter_from_then_on() {
             (local.get $s)))"#
     );
     let asked: Vec<_> = arms.cycle().take(64).map(|arm| [arm, 150_000 + arm]).collect();
-    let native: Vec<_> = asked.iter().map(|arguments| both(&wat).native("arm", arguments).1.ended).collect();
+    let both = both(&wat);
+    let native: Vec<_> = asked.iter().map(|arguments| both.native("arm", arguments).1.ended).collect();
     let group = group(&device, &wat, &["arm"], 1, 64, &[0; 65_536]);
     let calls: Vec<_> = (0..)
         .zip(&asked)

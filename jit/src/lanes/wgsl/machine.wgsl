@@ -135,8 +135,8 @@ fn tick(instructions: u32) {
 // the lane goes on from here in the next one.
 fn leaves(again: bool) -> bool { return !again | (status != 0u) | (turns < 0); }
 
-// A loop of this file that ends before it is over was bounded by the driver.
-fn driver_left() { end(BAIL_DRIVER); }
+// For behind a loop of this file: one that ends before it is over was bounded by the driver.
+fn driver_left_if(early: bool) { end_if(early, BAIL_DRIVER); }
 
 // ---- Frames of functions that may be active more than once -------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ fn memory_fill(to: u32, value: u32, count: u32) {
         at += size;
         tick(4u);
     }
-    if (at < past) { driver_left(); }
+    driver_left_if(at < past);
 }
 fn memory_copy(to: u32, source: u32, count: u32) {
     if (!(reaches(to, count) & reaches(source, count))) {
@@ -305,7 +305,7 @@ fn memory_copy(to: u32, source: u32, count: u32) {
         done += size;
         tick(4u);
     }
-    if (done < count) { driver_left(); }
+    driver_left_if(done < count);
 }
 
 // Bytes that the host left for the lane, from word `from_word` of its inbox on.
@@ -325,7 +325,7 @@ fn copy_in(to: u32, from_word: u32, count: u32) {
         done += size;
         tick(4u);
     }
-    if (done < count) { driver_left(); }
+    driver_left_if(done < count);
 }
 
 // ---- What the compiler took for granted --------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ fn check_constants(start: u32, count: u32, at: u32) {
         done += 1u;
         tick(4u);
     }
-    if (done < count) { driver_left(); }
+    driver_left_if(done < count);
 }
 
 // `count` bytes from `to` on are none of the constants.
