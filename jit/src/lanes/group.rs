@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -20,6 +22,7 @@ use super::{
     kernel::Kernel,
     layout::{Header, PAGE_BYTES, Shape, TILE_LANES, WINDOW_PAGES_MAX, words_of},
     lower::Entry,
+    order::Order,
     pace::Pace,
 };
 
@@ -29,6 +32,12 @@ const STAGING_WORDS: usize = 8 << 20;
 /// Dispatches that are asked for at once, at most, and for how long about.
 const DISPATCHES_MAX: u32 = 16;
 const DISPATCHES_SPAN: Duration = Duration::from_secs(1);
+
+/// Tiles of one group at most: on every system a dispatch may have as many workgroups in one dimension.
+const TILES_MAX: u64 = 65_535;
+
+/// Words of a shape.
+const SHAPE_WORDS: u64 = (size_of::<Shape>() / 4) as u64;
 
 /// Instructions that a lane may run before it gives up, in sixteens, unless it is told otherwise.
 const BUDGET: u32 = u32::MAX / 2;
@@ -46,6 +55,7 @@ pub struct Compiled {
     registers: u32,
     pages_max: u32,
     pace: Pace,
+    order: Order,
 }
 
 impl Compiled {
@@ -63,6 +73,7 @@ impl Compiled {
             device.kept_kernel(name, text, &[Write, Write, Read, Read])
         };
         let broadcast = || include_str!("wgsl/broadcast.wgsl").to_owned();
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let compiled = Arc::new(Compiled {
             machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Read])?,
             to_lanes: each_way("to_lanes", true)?,
@@ -74,11 +85,12 @@ impl Compiled {
             registers: kernel.registers,
             pages_max: kernel.pages_max,
             pace: Pace::new(&device.found),
+            order: Order::new(&device.found, u32::try_from(cores).unwrap_or(u32::MAX)),
             device: device.clone(),
         });
         // Some drivers compile when a kernel first runs: a tile of lanes that nobody calls.
         let group = Group::new(&compiled, compiled.shape(0, 0, 0), TILE_LANES, &[])?;
-        group.dispatch(1)?;
+        group.dispatch(1, &compiled.order.lanes(group.tiles, &[]))?;
         Ok(compiled)
     }
 
@@ -92,7 +104,7 @@ impl Compiled {
     pub fn lanes_max(&self, shape: &Shape) -> u32 {
         let tile_bytes = u64::from(shape.lane_words) * u64::from(TILE_LANES) * 4;
         let tiles = self.device.found.max_binding_bytes.min(u64::from(u32::MAX)) / tile_bytes;
-        u32::try_from(tiles).unwrap_or(u32::MAX / TILE_LANES) * TILE_LANES
+        tiles.min(TILES_MAX) as u32 * TILE_LANES
     }
 }
 
@@ -137,8 +149,12 @@ pub struct Group {
     compiled: Arc<Compiled>,
     shape: Shape,
     lanes: u32,
+    tiles: u32,
     budget: AtomicU32,
+    /// By lane, what its last call spent: what the next one is expected to.
+    spent: Mutex<Vec<u32>>,
     words: Words,
+    /// The shape, and the lanes' order.
     shape_words: Words,
 }
 
@@ -154,9 +170,9 @@ impl Group {
         assert!(memory.len() as u64 <= u64::from(shape.window_pages) * u64::from(PAGE_BYTES), "memory fits the window");
         assert!(lanes <= compiled.lanes_max(&shape), "the lanes fit the device");
         let device = &compiled.device;
-        let tiles = lanes.div_ceil(TILE_LANES);
+        let tiles = compiled.order.tiles(lanes).min(compiled.lanes_max(&shape) / TILE_LANES);
         let words = device.words("lanes", u64::from(tiles) * u64::from(TILE_LANES) * u64::from(shape.lane_words))?;
-        let shape_words = device.words("shape", (size_of::<Shape>() / 4) as u64)?;
+        let shape_words = device.words("shape", SHAPE_WORDS + u64::from(tiles) * u64::from(TILE_LANES))?;
         let mut image = vec![0; shape.lane_words as usize];
         image[Header::STATUS as usize] = Ending::Done.status();
         image[shape.window_word as usize..].iter_mut().zip(words_of(memory)).for_each(|(word, now)| *word = now);
@@ -165,8 +181,8 @@ impl Group {
         let mut run = device.run();
         run.dispatch(&compiled.broadcast, &[&words, &image_words], tiles * shape.lane_words);
         run.finish()?;
-        let budget = BUDGET.into();
-        Ok(Group { compiled: compiled.clone(), shape, lanes, budget, words, shape_words })
+        let (budget, spent) = (BUDGET.into(), Mutex::new(vec![0; lanes as usize]));
+        Ok(Group { compiled: compiled.clone(), shape, lanes, tiles, budget, spent, words, shape_words })
     }
 
     /// Instructions that a lane may run before it gives up, in sixteens, about.
@@ -243,16 +259,23 @@ impl Group {
         self.put(&headers)?;
         let compiled = &self.compiled;
         let wanted: Vec<_> = calls.iter().map(|call| (call.lane, 0, Header::words(compiled.globals))).collect();
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running: Vec<(u32, u32)> = calls.iter().map(|call| (call.lane, spent[call.lane as usize])).collect();
         // Lanes that are over do nothing in a dispatch: a few in a row cost little, and save waiting.
         let mut row = 1;
         loop {
             let begun = Instant::now();
-            self.dispatch(row)?;
+            self.dispatch(row, &compiled.order.lanes(self.tiles, &running))?;
             let headers = self.get(&wanted)?;
-            let is_over = headers.iter().all(|header| header[Header::STATUS as usize] != 0);
-            if is_over || Instant::now() >= deadline {
+            running.clear();
+            for (call, header) in calls.iter().zip(&headers).filter(|(_, header)| header[Header::STATUS as usize] == 0) {
+                let left = spent[call.lane as usize].saturating_sub(header[Header::SPENT as usize]);
+                running.push((call.lane, left));
+            }
+            if running.is_empty() || Instant::now() >= deadline {
                 let returned = calls.iter().zip(headers).map(|(call, header)| self.returned(call, &header));
                 let returned: Vec<Returned> = returned.collect();
+                calls.iter().zip(&returned).for_each(|(call, now)| spent[call.lane as usize] = now.spent);
                 if returned.iter().any(|returned| returned.ending == Ending::Bail(Bail::Driver)) {
                     compiled.pace.was_cut();
                 }
@@ -264,14 +287,16 @@ impl Group {
         }
     }
 
-    fn dispatch(&self, times: u32) -> Result<(), Lost> {
+    /// Runs lanes, each at its place, for so many dispatches in a row.
+    fn dispatch(&self, times: u32, order: &[u32]) -> Result<(), Lost> {
         let compiled = &self.compiled;
         let shape = Shape { budget: self.budget.load(Ordering::Relaxed), turns: compiled.pace.turns(), ..self.shape };
         compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
+        compiled.device.write(&self.shape_words, SHAPE_WORDS, order);
         let mut run = compiled.device.run();
         for _ in 0..times {
             let words = [&self.words, &compiled.tables, &self.shape_words];
-            run.dispatch(&compiled.machine, &words, self.lanes.div_ceil(TILE_LANES));
+            run.dispatch(&compiled.machine, &words, self.tiles);
         }
         run.finish()
     }

@@ -61,7 +61,7 @@ pub fn words_of(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
 /// Most pages of a window.
 pub const WINDOW_PAGES_MAX: u32 = 1 << 15;
 
-/// The sizes of a group's lanes, as the kernel reads them.
+/// The sizes of a group's lanes, as the kernel reads them. Behind it lies the lanes' order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Shape {

@@ -13,6 +13,7 @@ mod kernel;
 mod layout;
 mod lower;
 mod module;
+mod order;
 mod pace;
 mod plan;
 mod processes;

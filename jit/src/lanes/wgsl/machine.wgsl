@@ -47,6 +47,8 @@ struct Shape {
     inbox_word: u32,
     register_word: u32,
     turns: u32,
+    // Behind what it mirrors, which lane runs at each place of the dispatch: a permutation.
+    order: array<u32>,
 }
 
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
@@ -76,11 +78,11 @@ var<private> aside: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(num_workgroups) tiles: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    begin(tile.x + tile.y * tiles.x, lane);
+    begin(shape.order[(tile.x + tile.y * tiles.x) * LANES + lane]);
 }
 
-fn begin(tile: u32, lane: u32) {
-    header = tile * shape.lane_words * LANES + lane;
+fn begin(lane: u32) {
+    header = lane / LANES * shape.lane_words * LANES + lane % LANES;
     window = header + shape.window_word * LANES;
     stack = header + (shape.stack_word + words[header + HEADER_STACK * LANES]) * LANES;
     stack_end = window;
