@@ -727,7 +727,29 @@ fn reduced(module: &Module, block: &Block, times: usize) -> Module {
     let run = Statement::Call { function: piece, arguments: Vec::new(), result: None };
     all.extend(std::iter::repeat_n(run, times));
     all.extend(behind);
-    all.push(Statement::Call { function: names["finish"], arguments: Vec::new(), result: None });
+    all.push(Statement::Call { function: names["pause"], arguments: Vec::new(), result: None });
+    // What the block did to the lane counts: it is kept.
+    for (at, name) in (64..).zip(["status", "pages", "dirty", "spent", "depth", "gas"]) {
+        let named = |(_, variable): &(_, &naga::GlobalVariable)| variable.name.as_deref() == Some(name);
+        let Some((global, _)) = module.global_variables.iter().find(named) else { continue };
+        let pointer = add(&mut main, Expression::GlobalVariable(global));
+        let value = add(&mut main, Expression::Load { pointer });
+        all.push(Statement::Emit(naga::Range::new_from_bounds(value, value)));
+        let mut words = vec![value];
+        if name == "gas" {
+            words = Vec::new();
+            for function in ["wide_low", "wide_high"].map(|name| names[name]) {
+                let word = add(&mut main, Expression::CallResult(function));
+                all.push(Statement::Call { function, arguments: vec![value], result: Some(word) });
+                words.push(word);
+            }
+        }
+        for (at, word) in (at..).zip(words) {
+            let at = add(&mut main, Expression::Literal(Literal::U32(at)));
+            let function = names["set_header_word"];
+            all.push(Statement::Call { function, arguments: vec![at, word], result: None });
+        }
+    }
     main.body = Block::from_vec(all);
     module.entry_points[0].function = main;
     naga::compact::compact(&mut module, naga::compact::KeepUnused::No);

@@ -31,9 +31,11 @@ pub enum Access {
     Read,
     /// Reads and writes them.
     Write,
+    /// Reads all of them, as one value of a kernel's type, in every lane: there are few.
+    Uniform,
 }
 
-/// A kernel ready to run. Its bindings are storage arrays in group 0, numbered from 0.
+/// A kernel ready to run. Its bindings are in group 0, numbered from 0: storage arrays, but for uniforms.
 #[derive(Debug)]
 pub struct Kernel {
     pipeline: wgpu::ComputePipeline,
@@ -58,7 +60,8 @@ impl Device {
     /// [`Lost`] if the device is gone or has no room for them.
     pub fn words(&self, name: &str, count: u64) -> Result<Words, Lost> {
         let len = count.max(1);
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        use wgpu::BufferUsages as Usage;
+        let usage = Usage::STORAGE | Usage::UNIFORM | Usage::COPY_SRC | Usage::COPY_DST;
         let descriptor = wgpu::BufferDescriptor { label: Some(name), size: 4 * len, usage, mapped_at_creation: false };
         let buffer = self.device.create_buffer(&descriptor);
         self.check().map(|()| Words { buffer, len })
@@ -89,7 +92,11 @@ impl Device {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                    ty: match access {
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    },
                     has_dynamic_offset: false,
                     min_binding_size: None,
                 },

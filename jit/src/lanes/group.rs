@@ -36,9 +36,6 @@ const DISPATCHES_SPAN: Duration = Duration::from_secs(1);
 /// Tiles of one group at most: on every system a dispatch may have as many workgroups in one dimension.
 const TILES_MAX: u64 = 65_535;
 
-/// Words of a shape.
-const SHAPE_WORDS: u64 = (size_of::<Shape>() / 4) as u64;
-
 /// Instructions that a lane may run before it gives up, in sixteens, unless it is told otherwise.
 const BUDGET: u32 = u32::MAX / 2;
 
@@ -52,7 +49,7 @@ pub struct Compiled {
     tables: Words,
     entries: HashMap<String, Entry>,
     globals: usize,
-    registers: u32,
+    kept_rows: u32,
     pages_max: u32,
     pace: Pace,
     order: Order,
@@ -67,7 +64,7 @@ impl Compiled {
         let moves = include_str!("wgsl/moves.wgsl");
         let tables = device.words("tables", kernel.tables.len() as u64)?;
         device.write(&tables, 0, &kernel.tables);
-        use Access::{Read, Write};
+        use Access::{Read, Uniform, Write};
         let each_way = |name, to_lanes: bool| {
             let text = || format!("const TO_LANES = {to_lanes};\n{moves}");
             device.kept_kernel(name, text, &[Write, Write, Read, Read])
@@ -75,14 +72,14 @@ impl Compiled {
         let broadcast = || include_str!("wgsl/broadcast.wgsl").to_owned();
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let compiled = Arc::new(Compiled {
-            machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Read])?,
+            machine: device.kernel("lanes", Source::Naga(Box::new(kernel.module)), &[Write, Read, Uniform, Read])?,
             to_lanes: each_way("to_lanes", true)?,
             from_lanes: each_way("from_lanes", false)?,
             broadcast: device.kept_kernel("broadcast", broadcast, &[Write, Read])?,
             tables,
             entries: kernel.entries,
             globals: kernel.initial_globals.len(),
-            registers: kernel.registers,
+            kept_rows: kernel.kept_rows,
             pages_max: kernel.pages_max,
             pace: Pace::new(&device.found),
             order: Order::new(&device.found, u32::try_from(cores).unwrap_or(u32::MAX)),
@@ -97,7 +94,7 @@ impl Compiled {
     /// Lanes for this module, with room for so much.
     pub fn shape(&self, inbox_words: u32, stack_words: u32, window_pages: u32) -> Shape {
         let window_pages = window_pages.min(self.pages_max).min(WINDOW_PAGES_MAX);
-        Shape::new(self.globals, inbox_words, self.registers, stack_words, window_pages, self.pages_max)
+        Shape::new(self.kept_rows, inbox_words, stack_words, window_pages, self.pages_max)
     }
 
     /// How many lanes of a shape one group may have: whole tiles.
@@ -154,8 +151,8 @@ pub struct Group {
     /// By lane, what its last call spent: what the next one is expected to.
     spent: Mutex<Vec<u32>>,
     words: Words,
-    /// The shape, and the lanes' order.
     shape_words: Words,
+    order_words: Words,
 }
 
 impl Group {
@@ -172,7 +169,8 @@ impl Group {
         let device = &compiled.device;
         let tiles = compiled.order.tiles(lanes).min(compiled.lanes_max(&shape) / TILE_LANES);
         let words = device.words("lanes", u64::from(tiles) * u64::from(TILE_LANES) * u64::from(shape.lane_words))?;
-        let shape_words = device.words("shape", SHAPE_WORDS + u64::from(tiles) * u64::from(TILE_LANES))?;
+        let shape_words = device.words("shape", (size_of::<Shape>() / 4) as u64)?;
+        let order_words = device.words("order", u64::from(tiles) * u64::from(TILE_LANES))?;
         let mut image = vec![0; shape.lane_words as usize];
         image[Header::STATUS as usize] = Ending::Done.status();
         image[shape.window_word as usize..].iter_mut().zip(words_of(memory)).for_each(|(word, now)| *word = now);
@@ -182,7 +180,7 @@ impl Group {
         run.dispatch(&compiled.broadcast, &[&words, &image_words], tiles * shape.lane_words);
         run.finish()?;
         let (budget, spent) = (BUDGET.into(), Mutex::new(vec![0; lanes as usize]));
-        Ok(Group { compiled: compiled.clone(), shape, lanes, tiles, budget, spent, words, shape_words })
+        Ok(Group { compiled: compiled.clone(), shape, lanes, tiles, budget, spent, words, shape_words, order_words })
     }
 
     /// Instructions that a lane may run before it gives up, in sixteens, about.
@@ -249,12 +247,9 @@ impl Group {
                 header[at as usize] = value as u32;
                 header[at as usize + 1] = (value >> 32) as u32;
             }
-            assert!(
-                call.inbox.len() <= (self.shape.register_word - self.shape.inbox_word) as usize,
-                "the inbox holds it"
-            );
-            header.extend(call.inbox);
+            assert!(call.inbox.len() <= (self.shape.stack_word - self.shape.inbox_word) as usize, "the inbox holds it");
             headers.push((call.lane, 0, header));
+            headers.push((call.lane, self.shape.inbox_word, call.inbox.to_vec()));
         }
         self.put(&headers)?;
         let compiled = &self.compiled;
@@ -268,7 +263,8 @@ impl Group {
             self.dispatch(row, &compiled.order.lanes(self.tiles, &running))?;
             let headers = self.get(&wanted)?;
             running.clear();
-            for (call, header) in calls.iter().zip(&headers).filter(|(_, header)| header[Header::STATUS as usize] == 0) {
+            for (call, header) in calls.iter().zip(&headers).filter(|(_, header)| header[Header::STATUS as usize] == 0)
+            {
                 let left = spent[call.lane as usize].saturating_sub(header[Header::SPENT as usize]);
                 running.push((call.lane, left));
             }
@@ -292,10 +288,10 @@ impl Group {
         let compiled = &self.compiled;
         let shape = Shape { budget: self.budget.load(Ordering::Relaxed), turns: compiled.pace.turns(), ..self.shape };
         compiled.device.write(&self.shape_words, 0, bytemuck::cast_slice(&[shape]));
-        compiled.device.write(&self.shape_words, SHAPE_WORDS, order);
+        compiled.device.write(&self.order_words, 0, order);
         let mut run = compiled.device.run();
         for _ in 0..times {
-            let words = [&self.words, &compiled.tables, &self.shape_words];
+            let words = [&self.words, &compiled.tables, &self.shape_words, &self.order_words];
             run.dispatch(&compiled.machine, &words, self.tiles);
         }
         run.finish()

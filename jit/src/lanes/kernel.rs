@@ -101,8 +101,8 @@ pub struct Kernel {
     pub accesses: u32,
     /// States of the machine.
     pub states: u32,
-    /// Words of variables that outlast a dispatch.
-    pub registers: u32,
+    /// Rows of words that a lane keeps from dispatch to dispatch.
+    pub kept_rows: u32,
 }
 
 impl Kernel {
@@ -189,7 +189,7 @@ impl Kernel {
             refusals: lowered.refusals,
             accesses: lowered.accesses,
             states: lowered.states,
-            registers: lowered.registers,
+            kept_rows: lowered.kept_rows,
         })
     }
 }

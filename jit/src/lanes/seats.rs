@@ -151,7 +151,7 @@ impl Seats {
         let shape = self.group.shape();
         // Each text ends with a NUL, in a word of its own.
         let words = text_bytes / 4 + 4;
-        words <= (shape.register_word - shape.inbox_word) as usize
+        words <= (shape.stack_word - shape.inbox_word) as usize
             && memory_bytes as u64 <= u64::from(shape.window_pages) * u64::from(PAGE_BYTES)
     }
 

@@ -1,5 +1,6 @@
 //! Lanes against the native engine: results, traps, gas, memory and globals.
 
+mod expressions;
 mod spec;
 
 use std::collections::HashMap;

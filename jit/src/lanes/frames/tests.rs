@@ -530,8 +530,8 @@ fn kernels_of_shipped_processes_grow_no_larger() {
             after.accesses,
             before.states,
             after.states,
-            before.registers,
-            after.registers,
+            before.kept_rows,
+            after.kept_rows,
             program.constants
         );
         assert_eq!(is_changed, is_promoted, "{name}");

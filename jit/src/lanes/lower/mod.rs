@@ -11,6 +11,7 @@
 
 mod calls;
 mod control;
+mod kept;
 mod operators;
 
 use std::collections::{HashMap, HashSet};
@@ -126,8 +127,8 @@ pub struct Lowered {
     pub accesses: u32,
     /// How many states there are.
     pub states: u32,
-    /// Words of variables that outlast a dispatch.
-    pub registers: u32,
+    /// Rows of words that a lane keeps from dispatch to dispatch.
+    pub kept_rows: u32,
     /// Why it cannot be used, if it is not whole.
     pub too_large: Option<String>,
 }
@@ -168,13 +169,6 @@ pub struct Lowerer<'p, 'a> {
     refusals: Refusals,
     accesses: u32,
     too_large: Option<String>,
-}
-
-/// Half of what a variable keeps from one dispatch to the next.
-struct Register {
-    variable: Variable,
-    half: usize,
-    kind: Kind,
 }
 
 /// How many blocks are open at the beginning of a state: what runs at all, the loop over states, and the state's own. In a nest
@@ -234,14 +228,12 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         let mut tables = self.lay_out_tables();
         let constants = program_constants(self.program, &mut tables);
         self.constants = constants.map(|(from, count, _)| (from, from + 4 * count));
+        self.declare_globals();
+        let beginning = self.out.mark();
+        self.out.run("resume", &[]);
         // Not lanes that are over, or that nobody called.
         let running = self.out.call("is_running", &[]);
         self.out.open_if(running);
-        self.read_globals();
-        let first = self.out.word(Header::STATE);
-        let first = self.out.call("header_word", &[first]);
-        self.out.set(self.state, first);
-        let beginning = self.out.mark();
         self.out.open_loop();
         let entries: Vec<Entry> = entries.iter().map(|function| self.entry(*function, constants)).collect();
         let begins = self.plan.machine.len() as u32;
@@ -261,22 +253,20 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         }
         let stays = self.out.truth(true);
         self.close_loop(stays);
-        let kept = self.keep_registers();
-        self.write_globals();
-        let (at, state) = (self.out.word(Header::STATE), self.out.get(self.state));
-        self.out.run("set_header_word", &[at, state]);
-        self.out.run("finish", &[]);
-        let behind = self.out.cut(beginning);
-        self.bring_registers(&kept);
-        self.out.append(behind);
+        let rows = self.rows();
+        self.out.run("pause", &[]);
+        self.keep(&rows);
         self.out.close();
+        let behind = self.out.cut(beginning);
+        self.bring(&rows);
+        self.out.append(behind);
         Lowered {
             entries,
             tables,
             refusals: std::mem::take(&mut self.refusals),
             accesses: self.accesses,
             states: self.states,
-            registers: kept.len() as u32,
+            kept_rows: rows.len() as u32,
             too_large: self.too_large.take(),
         }
     }
@@ -295,92 +285,6 @@ impl<'p, 'a> Lowerer<'p, 'a> {
             self.written.insert(variable, self.state_number);
         }
         self.out.set(variable, value);
-    }
-
-    /// Writes a lane's variables to its registers, if it runs on in another dispatch: those that some state reads from
-    /// another. One access in a loop stands for all of them, since drivers' compile time goes with accesses.
-    fn keep_registers(&mut self) -> Vec<Register> {
-        let mut kept = Vec::new();
-        for (variable, kind) in self.out.variables() {
-            if self.exposed.contains(&variable) {
-                kept.push(Register { variable, half: 0, kind });
-                if kind == Kind::Wide {
-                    kept.push(Register { variable, half: 1, kind });
-                }
-            }
-        }
-        let value = self.out.variable(Kind::Word);
-        let running = self.out.call("is_running", &[]);
-        self.out.open_if(running);
-        let at = self.open_registers(kept.len());
-        let number = self.out.get(at);
-        self.out.open_cases();
-        for (number, register) in (0..).zip(&kept) {
-            let whole = self.out.get(register.variable);
-            let parts = self.parts(register.kind, whole);
-            self.out.set(value, parts[register.half]);
-            self.out.next_case(vec![number]);
-        }
-        self.out.next_case(Vec::new());
-        self.out.close_cases(number);
-        let part = self.out.get(value);
-        self.out.run("set_register_word", &[number, part]);
-        self.close_registers(at);
-        // The driver may have bounded this loop too.
-        let (reached, count) = (self.out.get(at), self.out.word(kept.len() as u32));
-        let is_cut = self.out.binary(BinaryOperator::Less, reached, count);
-        self.out.open_if(is_cut);
-        self.end(Ending::Bail(Bail::Driver));
-        self.out.close();
-        self.out.close();
-        kept
-    }
-
-    /// Reads them back.
-    fn bring_registers(&mut self, kept: &[Register]) {
-        let low = self.out.variable(Kind::Word);
-        let resumed = self.out.call("is_resumed", &[]);
-        self.out.open_if(resumed);
-        let at = self.open_registers(kept.len());
-        let number = self.out.get(at);
-        let word = self.out.call("register_word", &[number]);
-        self.out.open_cases();
-        for (number, register) in (0..).zip(kept) {
-            match (register.kind, register.half) {
-                (Kind::Word, _) => self.out.set(register.variable, word),
-                (Kind::Wide, 0) => self.out.set(low, word),
-                (Kind::Wide, _) => {
-                    let low = self.out.get(low);
-                    let whole = self.out.call("wide", &[low, word]);
-                    self.out.set(register.variable, whole);
-                }
-            }
-            self.out.next_case(vec![number]);
-        }
-        self.out.next_case(Vec::new());
-        self.out.close_cases(number);
-        self.close_registers(at);
-        self.out.close();
-    }
-
-    fn open_registers(&mut self, count: usize) -> Variable {
-        let at = self.out.variable(Kind::Word);
-        let zero = self.out.word(0);
-        self.out.set(at, zero);
-        self.out.open_loop();
-        let (here, count) = (self.out.get(at), self.out.word(count as u32));
-        let is_over = self.out.binary(BinaryOperator::GreaterEqual, here, count);
-        self.out.open_if(is_over);
-        self.out.leave_loop();
-        self.out.close();
-        at
-    }
-
-    fn close_registers(&mut self, at: Variable) {
-        let (here, one) = (self.out.get(at), self.out.word(1));
-        let next = self.out.binary(BinaryOperator::Add, here, one);
-        self.out.set(at, next);
-        self.out.close();
     }
 
     /// Closes a loop of the kernel: it is left at the end of a turn unless another is due, and may be begun.
@@ -486,24 +390,6 @@ impl<'p, 'a> Lowerer<'p, 'a> {
         match kind {
             Kind::Word => vec![value],
             Kind::Wide => vec![self.out.call("wide_low", &[value]), self.out.call("wide_high", &[value])],
-        }
-    }
-
-    fn read_globals(&mut self) {
-        for (at, global) in self.program.globals.iter().enumerate() {
-            let (Some(kind), None) = (kind(global.ty), global.constant()) else { continue };
-            let name = global_name(at as u32);
-            self.out.private(&name, kind);
-            let value = self.header_value(Header::global(at), kind);
-            self.out.set_global(&name, value);
-        }
-    }
-
-    fn write_globals(&mut self) {
-        for (at, global) in self.program.globals.iter().enumerate() {
-            let (Some(kind), true) = (kind(global.ty), global.is_mutable) else { continue };
-            let value = self.out.get_global(&global_name(at as u32));
-            self.set_header_value(Header::global(at), kind, value);
         }
     }
 

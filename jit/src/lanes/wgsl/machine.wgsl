@@ -2,20 +2,14 @@
 // machine to `main`.
 //
 // Words are interleaved: word w of lane l of a tile of LANES lanes is `words[tile + w * LANES + l]`, so that lanes in step
-// touch neighbouring words. A lane's words are its header (`layout.rs`), its call stack and its window: linear memory, and
-// three words more, for an access at its end that is not aligned and for accesses that may not be made.
+// touch neighbouring words. A lane's words are its header (`layout.rs`), what it keeps from dispatch to dispatch
+// (`lower/kept.rs`), what the host tells it, its call stack and its window: linear memory, and three words more, for an access
+// at its end that is not aligned and for accesses that may not be made.
 
 const LANES = 64u;
 
 // Mirrors `layout::Header`.
-const HEADER_STATUS = 0u;
-const HEADER_STATE = 1u;
-const HEADER_GAS = 2u;
-const HEADER_PAGES = 4u;
-const HEADER_DIRTY = 5u;
-const HEADER_SPENT = 6u;
-const HEADER_STACK = 7u;
-const HEADER_RESUMED = 8u;
+const HEADER_STATUS = 64u;
 
 // Mirrors `ending::Ending`.
 const DONE = 1u;
@@ -45,15 +39,15 @@ struct Shape {
     budget: u32,
     pages_max: u32,
     inbox_word: u32,
-    register_word: u32,
+    kept_rows: u32,
     turns: u32,
-    // Behind what it mirrors, which lane runs at each place of the dispatch: a permutation.
-    order: array<u32>,
 }
 
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
 @group(0) @binding(1) var<storage, read> tables: array<u32>;
-@group(0) @binding(2) var<storage, read> shape: Shape;
+@group(0) @binding(2) var<uniform> shape: Shape;
+// Which lane runs at each place of the dispatch: a permutation.
+@group(0) @binding(3) var<storage, read> order: array<u32>;
 
 // How the lane ended; 0: it runs. What runs on after a fault changes nothing that anyone will see.
 var<private> status: u32;
@@ -61,7 +55,7 @@ var<private> gas: Wide;
 // Instructions so far, in sixteens, about: loops and states count theirs each time.
 var<private> spent: u32;
 // How much of that the lane may run. This and what else each access and turn asks for is read from the buffer once: Mesa's CPU
-// driver reads a buffer lane by lane, each time anew.
+// driver may read a buffer lane by lane, each time anew.
 var<private> budget: u32;
 // Turns of loops, and states, that are left in this dispatch; below 0 it is over.
 var<private> turns: i32;
@@ -72,25 +66,22 @@ var<private> header: u32;
 var<private> window: u32;
 var<private> stack: u32;
 var<private> stack_end: u32;
+// As the header has them: the size of linear memory, and how many words of the call stack are taken.
+var<private> pages: u32;
+var<private> depth: u32;
 var<private> granule_shift: u32;
 // Where an access that has ended the lane goes, so that it does no harm: the words behind the window.
 var<private> aside: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(num_workgroups) tiles: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    begin(shape.order[(tile.x + tile.y * tiles.x) * LANES + lane]);
+    begin(order[(tile.x + tile.y * tiles.x) * LANES + lane]);
 }
 
 fn begin(lane: u32) {
     header = lane / LANES * shape.lane_words * LANES + lane % LANES;
     window = header + shape.window_word * LANES;
-    stack = header + (shape.stack_word + words[header + HEADER_STACK * LANES]) * LANES;
     stack_end = window;
-    status = words[header + HEADER_STATUS * LANES];
-    memory_bytes = words[header + HEADER_PAGES * LANES] << 16u;
-    gas = wide(words[header + HEADER_GAS * LANES], words[header + (HEADER_GAS + 1u) * LANES]);
-    spent = words[header + HEADER_SPENT * LANES];
-    dirty = words[header + HEADER_DIRTY * LANES];
     budget = shape.budget;
     granule_shift = shape.granule_shift;
     aside = shape.window_pages << 16u;
@@ -100,21 +91,20 @@ fn begin(lane: u32) {
 fn header_word(at: u32) -> u32 { return words[header + at * LANES]; }
 fn set_header_word(at: u32, value: u32) { words[header + at * LANES] = value; }
 
-fn register_word(at: u32) -> u32 { return header_word(shape.register_word + at); }
-fn set_register_word(at: u32, value: u32) { set_header_word(shape.register_word + at, value); }
-fn is_running() -> bool { return status == 0u; }
-fn is_resumed() -> bool { return status == 0u && header_word(HEADER_RESUMED) != 0u; }
-
-fn finish() {
-    set_header_word(HEADER_STATUS, status);
-    set_header_word(HEADER_GAS, wide_low(gas));
-    set_header_word(HEADER_GAS + 1u, wide_high(gas));
-    set_header_word(HEADER_PAGES, memory_bytes >> 16u);
-    set_header_word(HEADER_DIRTY, dirty);
-    set_header_word(HEADER_SPENT, spent);
-    set_header_word(HEADER_STACK, (stack - header) / LANES - shape.stack_word);
-    set_header_word(HEADER_RESUMED, 1u);
+// Between these two a lane runs; before the one and behind the other is what it keeps.
+fn resume() {
+    memory_bytes = pages << 16u;
+    stack = header + (shape.stack_word + depth) * LANES;
 }
+fn pause() {
+    pages = memory_bytes >> 16u;
+    depth = (stack - header) / LANES - shape.stack_word;
+}
+fn kept_rows() -> u32 { return shape.kept_rows; }
+// What the lane keeps is lost.
+fn lose() { set_header_word(HEADER_STATUS, BAIL_DRIVER); }
+
+fn is_running() -> bool { return status == 0u; }
 
 // Ends the lane, unless it has ended: what came first counts. Without a branch, as everywhere here: `&&` and `||` are branches
 // too, and there is a driver whose time to compile doubles with each that depends on the one before.

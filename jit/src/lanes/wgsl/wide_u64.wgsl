@@ -7,7 +7,8 @@ fn wide(low: u32, high: u32) -> Wide { return (u64(high) << 32u) | u64(low); }
 fn wide_low(a: Wide) -> u32 { return u32(a & 0xfffffffflu); }
 fn wide_high(a: Wide) -> u32 { return u32(a >> 32u); }
 fn wide_from(a: u32) -> Wide { return u64(a); }
-fn wide_from_signed(a: u32) -> Wide { return bitcast<u64>(i64(bitcast<i32>(a))); }
+// Not by a conversion of signed numbers: Mesa (22.3) compares what was converted so with a constant, and is wrong about most.
+fn wide_from_signed(a: u32) -> Wide { return wide(a, bitcast<u32>(bitcast<i32>(a) >> 31u)); }
 
 fn wide_add(a: Wide, b: Wide) -> Wide { return a + b; }
 fn wide_sub(a: Wide, b: Wide) -> Wide { return a - b; }
