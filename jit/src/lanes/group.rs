@@ -29,9 +29,9 @@ use super::{
 /// Words that one upload or download moves at most.
 const STAGING_WORDS: usize = 8 << 20;
 
-/// Dispatches that are asked for at once, at most, and for how long about.
+/// Dispatches that are asked for at once, at most, and for how long about: lanes that are over keep their places for that long.
 const DISPATCHES_MAX: u32 = 16;
-const DISPATCHES_SPAN: Duration = Duration::from_secs(1);
+const DISPATCHES_SPAN: Duration = Duration::from_millis(200);
 
 /// Tiles of one group at most: on every system a dispatch may have as many workgroups in one dimension.
 const TILES_MAX: u64 = 65_535;

@@ -668,7 +668,7 @@ fn loops_are_as_long_as_they_are() {
     assert_eq!(both.agree(&device, "farther", &calls), 0);
 }
 
-/// A vector of 512 bits has 16 lanes. There are more variables than the driver would write out the loop for that keeps them.
+/// A vector of 512 bits has 16 lanes.
 #[test]
 fn dispatches_that_a_driver_cut_short_are_shorter_from_then_on() {
     let Some(device) = device() else { return };
