@@ -93,8 +93,11 @@ fn push_lanes(out: &mut String, wasm: &[u8], formats: &[ModuleFormat]) {
         Ok(kernel) => {
             let _ = writeln!(
                 out,
-                "{:<10}yes: {} states, {} memory accesses, {} words of variables",
-                "lanes", kernel.states, kernel.accesses, kernel.registers
+                "{:<10}yes: {} states, {} memory accesses, {} words kept between dispatches",
+                "lanes",
+                kernel.states,
+                kernel.accesses,
+                kernel.kept_words()
             );
             for (function, what) in &kernel.refusals {
                 let _ = writeln!(out, "  handed back where function {function} meets: {what}");

@@ -133,7 +133,7 @@ pub struct Returned {
     pub gas: u64,
     /// Size of memory, pages.
     pub pages: u32,
-    /// The globals, as bits.
+    /// The globals, as bits; 0 for one that is constant.
     pub globals: Vec<u64>,
     /// Granules of memory that were written, a bit each.
     pub dirty: u32,

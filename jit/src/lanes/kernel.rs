@@ -7,7 +7,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use super::{
     build::Builder,
     frames,
-    layout::Header,
+    layout::{Header, ROW_WORDS},
     lower::{Entry, Lowerer, Refusals},
     plan::Plan,
     program::Program,
@@ -106,6 +106,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Words that a lane keeps from dispatch to dispatch.
+    pub fn kept_words(&self) -> u32 {
+        self.kept_rows * ROW_WORDS
+    }
+
     /// Compiles what the named exports reach.
     ///
     /// # Errors
