@@ -476,23 +476,23 @@ fn entry(module: &Module) -> &Function {
     &module.entry_points[0].function
 }
 
-/// The body of the machine's loop: the entry point ends in an `if`, in which that loop is the only one with states.
+/// The body of the machine's loop: the first in the `if` that the entry point ends in; behind it is the one that keeps words.
 fn machine(body: &Block) -> &Block {
     let Some(Statement::If { accept, .. }) = body.last() else { panic!("a kernel ends in what runs") };
-    let loops = accept.iter().filter_map(|statement| match statement {
+    let mut loops = accept.iter().filter_map(|statement| match statement {
         Statement::Loop { body, .. } => Some(body),
         _ => None,
     });
-    loops.max_by_key(|body| body.len()).expect("a machine has a loop")
+    loops.next().expect("a machine has a loop")
 }
 
 fn machine_mut(body: &mut Block) -> &mut Block {
     let Some(Statement::If { accept, .. }) = body.last_mut() else { panic!("a kernel ends in what runs") };
-    let loops = accept.iter_mut().filter_map(|statement| match statement {
+    let mut loops = accept.iter_mut().filter_map(|statement| match statement {
         Statement::Loop { body, .. } => Some(body),
         _ => None,
     });
-    loops.max_by_key(|body| body.len()).expect("a machine has a loop")
+    loops.next().expect("a machine has a loop")
 }
 
 fn prepend(block: &mut Block, statements: Vec<Statement>) {
