@@ -46,6 +46,11 @@ impl Both {
     }
 }
 
+/// A number that the environment gives.
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().expect("a number"))
+}
+
 /// Text to both engines.
 fn both(wat: &str) -> Both {
     Both::new(&wat::parse_str(wat).unwrap(), true)
@@ -724,9 +729,8 @@ fn dispatches_that_a_driver_cut_short_are_shorter_from_then_on() {
 #[test]
 fn random_modules_do_the_same_in_lanes() {
     let Some(device) = device() else { return };
-    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    let count = number("LOCKSTEP_FUZZ_LANES").unwrap_or(500);
-    let first = number("LOCKSTEP_FUZZ_SEED").unwrap_or(0);
+    let count = asked("LOCKSTEP_FUZZ_LANES").unwrap_or(500);
+    let first = asked("LOCKSTEP_FUZZ_SEED").unwrap_or(0);
     let (mut modules, mut calls, mut refused, mut bailed) = (0, 0, 0, HashMap::<&str, usize>::new());
     let mut seed = first;
     while modules < count {

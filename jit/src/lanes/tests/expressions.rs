@@ -223,9 +223,8 @@ fn differing(device: &Device, integers: Integers, both: &Both, calls: &[(&str, V
 #[test]
 fn random_expressions_have_the_same_values_in_lanes() {
     let Some(device) = device() else { return };
-    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    let count = number("LOCKSTEP_FUZZ_EXPRESSIONS").unwrap_or(30);
-    let first = number("LOCKSTEP_FUZZ_SEED").unwrap_or(0);
+    let count = asked("LOCKSTEP_FUZZ_EXPRESSIONS").unwrap_or(30);
+    let first = asked("LOCKSTEP_FUZZ_SEED").unwrap_or(0);
     let forms = forms(&device);
     let mut wrong = Vec::new();
     for seed in first..first + count {
