@@ -116,7 +116,7 @@ pub struct DryRun {
     pub max_age: Option<Duration>,
 }
 
-/// The adapter that lanes run on. Unlike signatures, which any processor verifies well, they may gain from one that is a
+/// The adapter that lanes run on, with those like it. Unlike signatures, which any processor verifies well, they may gain from one that is a
 /// program on the processor; it is not opened before a module's messages are known to be long.
 fn lanes_adapter(settings: &UnitSettings) -> Choice {
     match (&settings.engine, &settings.gpu.choice) {
@@ -174,8 +174,8 @@ impl Unit {
         let jit = Arc::new(jit);
         if settings.engine == EngineChoice::Lanes {
             let jit = Arc::clone(&jit);
-            let opened = tokio::task::spawn_blocking(move || jit.open_adapter()).await;
-            let opened = opened.map_err(|e| Error::Internal(format!("opening the adapter for lanes: {e}")))?;
+            let opened = tokio::task::spawn_blocking(move || jit.open_adapters()).await;
+            let opened = opened.map_err(|e| Error::Internal(format!("opening the adapters for lanes: {e}")))?;
             opened.map_err(|error| match error {
                 lockstep_jit::Error::Module(why) => Error::Internal(format!("--engine lanes: {why}")),
                 other => Error::Internal(format!("--engine lanes: {other}")),

@@ -40,3 +40,17 @@ pub struct Evaluation {
     /// Why a thrown evaluation ended (`out of gas!`, the trap's text, ...), for logs; the wire's `Error` is `{}`.
     pub thrown: Option<String>,
 }
+
+impl Evaluation {
+    /// What another evaluation of the same message came to instead, in words; none: the same, whatever time either took.
+    pub fn difference(&self, other: &Evaluation) -> Option<String> {
+        let Evaluation { outcome, kept, gas_spent, .. } = self;
+        let is_equal = (outcome, kept, gas_spent) == (&other.outcome, &other.kept, &other.gas_spent);
+        (!is_equal).then(|| {
+            format!(
+                "{outcome:?} (kept {kept}, gas {gas_spent}), not {:?} (kept {}, gas {})",
+                other.outcome, other.kept, other.gas_spent
+            )
+        })
+    }
+}

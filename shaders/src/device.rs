@@ -1,44 +1,18 @@
-//! The device: choosing an adapter, opening it with the limits and features that it has, running work on it, and
-//! noticing when it is gone.
+//! The device: an adapter opened with the limits and features that it has, work run on it, and noticing when it is gone.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::adapters::{alike, chosen, ranked};
 use crate::compute::Kernel;
 use crate::pipeline_cache::PipelineCache;
 
-/// Which adapter to use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// The best hardware adapter, if there is one. Adapters that are programs on the CPU are not used.
-    #[default]
-    Auto,
-    /// None.
-    Off,
-    /// The best adapter, a program on the CPU if there is no better; none is an error.
-    Required,
-    /// The first adapter whose name contains this, whatever the case of its letters; none is an error.
-    Named(String),
-}
-
-impl FromStr for Choice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Choice, Self::Err> {
-        Ok(match text {
-            "auto" => Choice::Auto,
-            "off" => Choice::Off,
-            "required" => Choice::Required,
-            name => Choice::Named(name.into()),
-        })
-    }
-}
+pub use crate::adapters::{Choice, Found, adapters};
 
 /// Why there is no device.
 #[derive(Debug, thiserror::Error)]
@@ -79,90 +53,6 @@ pub enum OpenError {
 pub struct Lost {
     /// What the driver says.
     pub reason: String,
-}
-
-/// An adapter as found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Its name.
-    pub name: String,
-    /// What drives it.
-    pub driver: String,
-    /// Vulkan, Metal or Direct3D 12.
-    pub backend: &'static str,
-    /// Whether it is a program on the CPU.
-    pub software: bool,
-    /// Whether kernels may use 64-bit integers.
-    pub int64: bool,
-    /// Whether kernels may use subgroup operations.
-    pub subgroups: bool,
-    /// Smallest and largest subgroup, in lanes.
-    pub subgroup_size: (u32, u32),
-    /// Largest storage binding, in bytes.
-    pub max_binding_bytes: u64,
-}
-
-impl Found {
-    /// How many lanes one dispatch may have, if each takes `lane_bytes` of a storage binding: enough to fill the largest
-    /// adapter several times over, few enough that no system takes it for hung.
-    pub(crate) fn lanes(&self, lane_bytes: usize) -> usize {
-        let most = if self.software { 1024 } else { 32_768 };
-        most.min(usize::try_from(self.max_binding_bytes).unwrap_or(usize::MAX) / lane_bytes).max(1)
-    }
-
-    fn of(adapter: &wgpu::Adapter) -> Found {
-        let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
-        Found {
-            name: info.name,
-            driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
-            backend: info.backend.to_str(),
-            software: info.device_type == wgpu::DeviceType::Cpu,
-            int64: features.contains(wgpu::Features::SHADER_INT64),
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            subgroup_size: (info.subgroup_min_size, info.subgroup_max_size),
-            max_binding_bytes: limits.max_storage_buffer_binding_size,
-        }
-    }
-}
-
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    })
-}
-
-/// Hardware first, integrated after discrete, programs on the CPU last.
-fn rank(adapter: &wgpu::Adapter) -> u8 {
-    match adapter.get_info().device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    }
-}
-
-fn ranked_adapters() -> Vec<wgpu::Adapter> {
-    let mut adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
-    adapters
-        .retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
-    adapters.sort_by_key(rank);
-    adapters
-}
-
-/// Whether the system shows any sign of a GPU. Asking the drivers instead loads them all, those that are programs on the CPU
-/// with the compiler they bring, which costs a machine without a GPU memory and time.
-fn may_have_hardware() -> bool {
-    /// Where the kernel's drivers are reached: those of the kernel itself, NVIDIA's and AMD's own, a virtual machine's under
-    /// Windows, and those of two makers of small GPUs.
-    const DEVICES: [&str; 6] = ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
-    !cfg!(target_os = "linux") || DEVICES.iter().any(|path| std::path::Path::new(path).exists())
-}
-
-/// Every adapter of this machine that can compute, best first.
-pub fn adapters() -> Vec<Found> {
-    ranked_adapters().iter().map(Found::of).collect()
 }
 
 /// An open device. Its methods block; call them on a thread that may wait. Cheap to clone.
@@ -212,31 +102,36 @@ impl Device {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_with(choice: &Choice, cache: Option<&Path>) -> Result<Option<Device>, OpenError> {
-        if *choice == Choice::Off {
+        if choice.is_none() {
             return Ok(None);
         }
-        if *choice == Choice::Auto && !may_have_hardware() {
-            return Ok(None);
+        chosen(&ranked(), choice)?.map(|adapter| Device::open_adapter(adapter, cache)).transpose()
+    }
+
+    /// Opens what `choice` asks for and every other adapter like it: the same hardware with the same driver in
+    /// another slot. Those that cannot be opened are left out, unless none can. None if `choice` is no adapter.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_all(choice: &Choice) -> Result<Vec<Device>, OpenError> {
+        if choice.is_none() {
+            return Ok(Vec::new());
         }
-        let adapters = ranked_adapters();
-        let chosen = adapters.iter().find(|adapter| match choice {
-            Choice::Named(name) => adapter.get_info().name.to_lowercase().contains(&name.to_lowercase()),
-            Choice::Auto => adapter.get_info().device_type != wgpu::DeviceType::Cpu,
-            _ => true,
-        });
-        match chosen {
-            Some(adapter) => Device::open_adapter(adapter, cache).map(Some),
-            None if *choice == Choice::Auto => Ok(None),
-            None => Err(OpenError::NoAdapter {
-                wanted: match choice {
-                    Choice::Named(name) => format!("the name {name:?}"),
-                    _ => "\"required\"".into(),
-                },
-                found: match adapters.len() {
-                    0 => "none".into(),
-                    _ => adapters.iter().map(|adapter| adapter.get_info().name).collect::<Vec<_>>().join(", "),
-                },
-            }),
+        let adapters = ranked();
+        let Some(chosen) = chosen(&adapters, choice)? else { return Ok(Vec::new()) };
+        let (mut devices, mut refused) = (Vec::new(), None);
+        for adapter in [chosen].into_iter().chain(alike(&adapters, chosen)) {
+            match Device::open_adapter(adapter, None) {
+                Ok(device) => devices.push(device),
+                Err(error) => {
+                    tracing::warn!(%error, "an adapter is left out");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        match refused {
+            Some(error) if devices.is_empty() => Err(error),
+            _ => Ok(devices),
         }
     }
 
@@ -386,14 +281,5 @@ mod tests {
         }
         assert!(!device.is_lost());
         device.compile("empty", "@compute @workgroup_size(64) fn main() {}").unwrap();
-    }
-
-    #[test]
-    fn a_choice_is_read_from_its_text() {
-        let read = |text: &str| text.parse::<Choice>();
-        assert_eq!(read("auto"), Ok(Choice::Auto));
-        assert_eq!(read("off"), Ok(Choice::Off));
-        assert_eq!(read("required"), Ok(Choice::Required));
-        assert_eq!(read("Radeon"), Ok(Choice::Named("Radeon".into())));
     }
 }

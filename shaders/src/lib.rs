@@ -3,6 +3,7 @@
 //! This room knows nothing of WebAssembly, ao or HTTP.
 #![deny(unsafe_code)]
 
+mod adapters;
 pub mod batch;
 pub mod buffers;
 pub mod compute;

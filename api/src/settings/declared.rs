@@ -133,7 +133,8 @@ declare! {
         /// The GPU that verifies signatures beside the processor, for batches with which it was measured to be faster:
         /// `auto` takes the best there is, and none is no fault; `off` takes none; with `required`, or a part of an
         /// adapter's name, the unit does not start without. Adapters that are programs on the processor are taken only
-        /// by the latter two. Lanes (`engine`) run on the same adapter; with `auto` also on one that is a program.
+        /// by the latter two. Lanes (`engine`) run on the same adapter and on all that are like it; with `auto` also on
+        /// one that is a program.
         gpu: GpuChoice = "auto", ["LOCKSTEP_GPU"];
         /// How long a signature may wait for others, to be verified with them on the GPU. Without a GPU none waits.
         verify_wait: Duration = "2", ["LOCKSTEP_VERIFY_WAIT"];

@@ -34,6 +34,8 @@ pub struct LanesCounts {
     messages: Family<ModuleLabels, Counter>,
     handed_back: Family<HandedBackLabels, Counter>,
     groups: Family<ModuleLabels, Counter>,
+    compared: Family<ModuleLabels, Counter>,
+    wrong: Family<ModuleLabels, Counter>,
     seconds: Family<ModuleLabels, Counter<f64, AtomicU64>>,
     compile_seconds: Family<ModuleLabels, Gauge<f64, AtomicU64>>,
 }
@@ -48,6 +50,16 @@ impl LanesCounts {
             self.handed_back.clone(),
         );
         registry.register("lanes_groups", "Groups of lanes dispatched, by module", self.groups.clone());
+        registry.register(
+            "lanes_compared",
+            "Messages evaluated in lanes that the native engine was found to evaluate alike, by module",
+            self.compared.clone(),
+        );
+        registry.register(
+            "lanes_wrong",
+            "Groups of which the native engine evaluated a message otherwise, which closed the module's lanes, by module",
+            self.wrong.clone(),
+        );
         registry.register("lanes_busy_seconds", "Time that groups of lanes took, by module", self.seconds.clone());
         registry.register(
             "lanes_compile_seconds",
@@ -65,6 +77,14 @@ impl LanesCounts {
         self.messages.get_or_create(&labels).inc_by(evaluated as u64);
         self.groups.get_or_create(&labels).inc();
         self.seconds.get_or_create(&labels).inc_by(took.as_secs_f64());
+    }
+
+    pub(super) fn compared(&self, module: &Arc<str>, messages: u64) {
+        self.compared.get_or_create(&ModuleLabels { module: module.clone() }).inc_by(messages);
+    }
+
+    pub(super) fn wrong(&self, module: &Arc<str>) {
+        self.wrong.get_or_create(&ModuleLabels { module: module.clone() }).inc();
     }
 
     pub(super) fn handed_back(&self, module: &Arc<str>, why: HandedBack) {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     EngineChoice, LanesCounts, Live, Program,
-    group::{self, Offer, Visited},
+    group::{self, End, Offer, Visited},
     rates::{Advice, Group, Rates},
 };
 use crate::store::Store;
@@ -238,9 +238,10 @@ impl Gate {
         is_admitted.then(|| known.rates.patience(messages, threads))
     }
 
-    /// A group is back.
-    pub(super) fn learn_group(&self, group: &Group) {
+    /// A group is back, and so many of its messages were the same natively.
+    pub(super) fn learn_group(&self, group: &Group, compared: u64) {
         self.rules.counts.group(&self.module, group.evaluated, group.took);
+        self.rules.counts.compared(&self.module, compared);
         tracing::debug!(module = &*self.module, ?group, "a group of lanes is back");
         let now = Instant::now();
         let mut known = self.lock();
@@ -348,12 +349,27 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
         known.stage = Stage::Ready { offers: give, adapter, is_paused: false };
     }
     let Ok(seating) = seating else { return };
-    let ended = group::run(gate, seating, &offers);
-    if let Err(why) = &ended {
-        tracing::warn!(module = &**module, why, "lanes failed; the native engine goes on");
-    }
+    let stage = match group::run(gate, seating, &offers) {
+        End::Closed => Stage::Refused,
+        End::Wrong(difference) => {
+            if let Some(gate) = gate.upgrade() {
+                gate.rules.counts.wrong(module);
+            }
+            tracing::error!(
+                module = &**module,
+                difference,
+                "lanes came to something else than the native engine, which evaluates all of the module's messages from now on. \
+                 Results that lanes gave before and that were not compared may be wrong; most likely the fault is the driver's"
+            );
+            Stage::Refused
+        }
+        End::Failed(why) => {
+            tracing::warn!(module = &**module, why, "lanes failed; the native engine goes on");
+            Stage::Failed(Instant::now())
+        }
+    };
     if let Some(gate) = gate.upgrade() {
-        gate.lock().stage = if ended.is_ok() { Stage::Refused } else { Stage::Failed(Instant::now()) };
+        gate.lock().stage = stage;
     }
     // Now nobody makes offers any more; those that were made go back.
     offers.iter().for_each(group::decline);

@@ -12,11 +12,16 @@ use std::{
 
 use lockstep_jit::{
     Evaluation, OwnedCall,
+    gpu::Lost,
     lanes::{Came, Change, Visit},
 };
 use tokio::sync::oneshot;
 
-use super::{Gate, Live, Seating, rates::Group};
+use super::{
+    Gate, Live, Seating,
+    rates::Group,
+    witness::{Seen, Witness},
+};
 use crate::process::pool::panic_text;
 
 /// How often a thread without work looks whether the unit is closing.
@@ -39,23 +44,39 @@ pub(super) struct Offer {
 /// The process again, and what became of the message; none: the native engine has to do it.
 pub(super) type Visited = (Box<dyn Live>, Option<Given>);
 
-/// Takes offers until nobody can make any, or the adapter fails, which is the answer then.
-pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Receiver<Offer>) -> Result<(), String> {
+/// Why a module's lanes ended.
+pub(super) enum End {
+    /// Nobody can make offers any more.
+    Closed,
+    /// They are not used again: this they did otherwise than the native engine.
+    Wrong(String),
+    /// The adapter, or its driver's library, failed.
+    Failed(String),
+}
+
+/// Takes offers until there is a reason to end.
+pub(super) fn run(gate: &Weak<Gate>, mut seating: Box<dyn Seating>, offers: &Receiver<Offer>) -> End {
+    let mut witness = Witness::default();
     loop {
         let first = match offers.recv_timeout(IDLE) {
             Ok(first) => Some(first),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return End::Closed,
         };
         // The gate must not be held while nobody is at it.
         let Some(gate) = gate.upgrade().filter(|gate| !gate.rules.is_closing()) else {
-            return Ok(());
+            return End::Closed;
         };
         if let Some(first) = first {
             let group = gather(&gate, first, offers, seating.lanes_max().max(1));
-            evaluate(&gate, &mut *seating, group)?;
+            if let Err(end) = evaluate(&gate, &mut *seating, &mut witness, group) {
+                return end;
+            }
             if let Some(why) = seating.complaint() {
-                compile_again(&gate, &mut *seating, offers, why)?;
+                if let Err(end) = compile_again(&gate, &mut *seating, offers, why) {
+                    return end;
+                }
+                witness = Witness::default();
             }
         }
     }
@@ -79,7 +100,8 @@ fn gather(gate: &Gate, first: Offer, offers: &Receiver<Offer>, lanes_max: usize)
     group
 }
 
-fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Result<(), String> {
+/// Has lanes evaluate a group, and tells its processes what came of it, once that was witnessed.
+fn evaluate(gate: &Gate, seating: &mut dyn Seating, witness: &mut Witness, mut group: Vec<Offer>) -> Result<(), End> {
     if group.is_empty() {
         return Ok(());
     }
@@ -88,24 +110,20 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
         group.into_iter().for_each(decline);
         return Ok(());
     };
-    let begun = Instant::now();
-    let came = {
-        let visits: Vec<Visit<'_>> = group
-            .iter_mut()
-            .map(|offer| Visit { stamp: offer.live.stamp(), memory: offer.live.memory(), call: offer.call.borrow() })
-            .collect();
-        let time_limit = visits.iter().map(|visit| visit.call.time_limit).min().unwrap_or_default();
-        let deadline = begun + patience.min(time_limit);
-        catch_unwind(AssertUnwindSafe(|| seating.evaluate(&visits, deadline)))
-    };
-    let took = begun.elapsed();
-    let (came, ended) = match came {
-        Ok(Ok(came)) => {
-            gate.learn_group(&group_of(&came, took));
-            (came, Ok(()))
+    let (came, ended) = match caught(|| visit(seating, &mut group, patience)) {
+        Ok(Ok((came, took))) => {
+            match caught(|| witness.look(&mut group, &came, took, |native| gate.learn_native(native))) {
+                Ok(Seen { compared, difference: None }) => {
+                    gate.learn_group(&group_of(&came, took), compared);
+                    (came, Ok(()))
+                }
+                // What of the others is right, nobody knows.
+                Ok(Seen { difference: Some(difference), .. }) => (Vec::new(), Err(End::Wrong(difference))),
+                Err(panic) => (Vec::new(), Err(panic)),
+            }
         }
-        Ok(Err(lost)) => (Vec::new(), Err(lost.to_string())),
-        Err(panic) => (Vec::new(), Err(format!("the driver's library failed: {}", panic_text(panic)))),
+        Ok(Err(lost)) => (Vec::new(), Err(End::Failed(lost.to_string()))),
+        Err(panic) => (Vec::new(), Err(panic)),
     };
     let mut came = came.into_iter();
     for offer in group {
@@ -123,18 +141,35 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, mut group: Vec<Offer>) -> Re
     ended
 }
 
+/// Has a group's messages evaluated in lanes; how long that took, too.
+fn visit(seating: &mut dyn Seating, group: &mut [Offer], patience: Duration) -> Result<(Vec<Came>, Duration), Lost> {
+    let begun = Instant::now();
+    let visits: Vec<Visit<'_>> = group
+        .iter_mut()
+        .map(|offer| Visit { stamp: offer.live.stamp(), memory: offer.live.memory(), call: offer.call.borrow() })
+        .collect();
+    let time_limit = visits.iter().map(|visit| visit.call.time_limit).min().unwrap_or_default();
+    let came = seating.evaluate(&visits, begun + patience.min(time_limit))?;
+    Ok((came, begun.elapsed()))
+}
+
+/// Does this. A panic in it ends the lanes, not their thread, which has others' processes in hand.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, End> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| End::Failed(format!("a fault of this unit or the driver's library: {}", panic_text(panic))))
+}
+
 /// Compiles another kernel, for a reason. Meanwhile the native engine does everything.
 fn compile_again(
     gate: &Gate,
     seating: &mut dyn Seating,
     offers: &Receiver<Offer>,
     why: &'static str,
-) -> Result<(), String> {
+) -> Result<(), End> {
     gate.pause();
     offers.try_iter().for_each(decline);
     let begun = Instant::now();
-    let compiled = catch_unwind(AssertUnwindSafe(|| seating.compile_again()));
-    let compiled = compiled.map_err(|panic| format!("the driver's library failed: {}", panic_text(panic)))?;
+    let compiled = caught(|| seating.compile_again())?;
     gate.go_on(compiled.map(|()| begun.elapsed()), why);
     Ok(())
 }

@@ -10,6 +10,9 @@ mod gate;
 mod group;
 mod jit;
 mod rates;
+mod seated;
+mod spread;
+mod witness;
 
 use std::{
     sync::Arc,

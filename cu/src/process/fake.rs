@@ -5,8 +5,9 @@
 //! an `Error`, so that the count is not kept), `throw`, `random` (a result that is never the same), `grow N` (hold N bytes),
 //! `sleep N` (ms), `gate` (wait until let go, then `inc`), `timeout-once`, `break-once`, `panic-once` (fail once, then `inc`), `timeout`.
 //! In lanes they do the same, but for `lane-bail` (comes back), `lane-lost` and `lane-panic` (the adapter fails, once),
-//! `lane-frame N` (`sleep N`, which comes back until lanes are compiled again) and `lane-never` (comes back, and lanes
-//! that are compiled again for it are refused).
+//! `lane-frame N` (`sleep N`, which comes back until lanes are compiled again), `lane-never` (comes back, and lanes
+//! that are compiled again for it are refused), `lane-wrong` (says something else there) and `lane-astray` (has another
+//! memory afterwards).
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -332,6 +333,7 @@ pub struct Counters(Arc<Script>);
 struct Script {
     loads: AtomicUsize,
     evaluations: AtomicUsize,
+    fork_evaluations: AtomicUsize,
     unlike: AtomicU64,
     lane_evaluations: AtomicUsize,
     lane_groups_max: AtomicUsize,
@@ -349,6 +351,11 @@ impl Counters {
 
     pub fn evaluations(&self) -> usize {
         self.0.evaluations.load(Ordering::SeqCst)
+    }
+
+    /// How many of them were evaluated by copies of processes.
+    pub fn fork_evaluations(&self) -> usize {
+        self.0.fork_evaluations.load(Ordering::SeqCst)
     }
 
     /// How many messages were evaluated in lanes.
@@ -397,13 +404,22 @@ struct Counter {
     bytes: u64,
     kept: bool,
     broken: bool,
+    is_fork: bool,
     stamp: Option<Stamp>,
 }
 
 impl Counter {
     fn new(script: &Arc<Script>, bytes: u64) -> Self {
         let script = Arc::clone(script);
-        Self { script, memory: [0; 8], bytes, kept: false, broken: false, stamp: Some(Stamp::BEGINNING) }
+        Self {
+            script,
+            memory: [0; 8],
+            bytes,
+            kept: false,
+            broken: false,
+            is_fork: false,
+            stamp: Some(Stamp::BEGINNING),
+        }
     }
 }
 
@@ -457,6 +473,7 @@ impl Live for Counter {
             _ => {}
         }
         self.script.evaluations.fetch_add(1, Ordering::SeqCst);
+        self.script.fork_evaluations.fetch_add(usize::from(self.is_fork), Ordering::SeqCst);
         let before = u64::from_be_bytes(self.memory);
         let count = if verb == "say" { before } else { before + 1 };
         let mut outcome = Outcome {
@@ -506,7 +523,7 @@ impl Live for Counter {
     }
 
     fn fork(&mut self) -> Result<Box<dyn Live>, lockstep_jit::Error> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Self { is_fork: true, ..self.clone() }))
     }
 
     fn resident_bytes(&self) -> u64 {
@@ -554,7 +571,13 @@ impl Seating for Lanes {
             }
             let mut counter = Counter::new(script, 100);
             counter.memory.copy_from_slice(visit.memory);
-            let evaluation = Box::new(counter.evaluate(&visit.call).expect("no such verb is used in lanes"));
+            let mut evaluation = Box::new(counter.evaluate(&visit.call).expect("no such verb is used in lanes"));
+            if says("lane-wrong") {
+                evaluation.outcome.output = Some(json!("something else"));
+            }
+            if says("lane-astray") {
+                counter.memory[0] = 1;
+            }
             script.lane_evaluations.fetch_add(1, Ordering::SeqCst);
             let change = || Change { size: 8, parts: vec![(0, counter.memory.to_vec())], stamp: Stamp::fresh() };
             Came::Evaluated { change: evaluation.kept.then(change), evaluation }

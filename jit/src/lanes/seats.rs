@@ -146,6 +146,11 @@ impl Seats {
         self.group.shape()
     }
 
+    /// The memories that are in the lanes.
+    pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
+        self.seated.iter().copied().flatten()
+    }
+
     /// Whether a message of so many bytes (with its environment) to a process of so many has room in a lane.
     fn has_room(&self, text_bytes: usize, memory_bytes: usize) -> bool {
         let shape = self.group.shape();

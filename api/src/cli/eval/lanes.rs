@@ -84,23 +84,10 @@ fn reason(why: HandedBack) -> String {
 }
 
 fn agree(index: usize, lanes: &[Evaluation], native: &Evaluation) -> Result<(), String> {
-    for (lane, evaluation) in lanes.iter().enumerate() {
-        let is_equal = evaluation.outcome == native.outcome
-            && evaluation.kept == native.kept
-            && evaluation.gas_spent == native.gas_spent;
-        if !is_equal {
-            return Err(format!(
-                "record {index}: lane {lane} does not agree with the native engine: {:?} (kept {}, gas {}), not {:?} (kept {}, gas {})",
-                evaluation.outcome,
-                evaluation.kept,
-                evaluation.gas_spent,
-                native.outcome,
-                native.kept,
-                native.gas_spent
-            ));
-        }
-    }
-    Ok(())
+    let difference = lanes.iter().enumerate().find_map(|(lane, own)| Some((lane, own.difference(native)?)));
+    difference.map_or(Ok(()), |(lane, what)| {
+        Err(format!("record {index}: lane {lane} does not agree with the native engine: {what}"))
+    })
 }
 
 fn agree_in_memory(index: usize, processes: &Processes, native: &[u8]) -> Result<(), String> {

@@ -13,6 +13,16 @@ async fn world(engine: EngineChoice, processes: usize, messages: &[&str]) -> Wor
     world
 }
 
+/// A counter, by its name and labels.
+fn metric(world: &World, name: &str) -> u64 {
+    let mut registry = prometheus_client::registry::Registry::default();
+    world.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix("lockstep_")?.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+}
+
 /// Asks every process for the count after its message at a nonce, all at once.
 async fn counts(world: &World, processes: usize, nonce: u64) -> Vec<u64> {
     let asked: Vec<_> =
@@ -33,9 +43,15 @@ async fn lanes_evaluate_side_by_side_and_in_order() {
     // All but the process's own entry.
     assert_eq!(in_lanes, 40 * 12);
     assert!(world.engine.lane_groups_max() > 20, "{}", world.engine.lane_groups_max());
-    assert_eq!(world.engine.evaluations(), 40 * 13);
+    assert_eq!(world.engine.evaluations() - world.engine.fork_evaluations(), 40 * 13);
     assert_eq!(world.engine.lane_compilations(), 1);
     assert_eq!(world.metrics().evaluations.get(), 40 * 13);
+    // Some were held against the native engine.
+    assert!((1..100).contains(&world.engine.fork_evaluations()), "{}", world.engine.fork_evaluations());
+    assert_eq!(
+        metric(&world, r#"lanes_compared_total{module="module-shared"}"#),
+        world.engine.fork_evaluations() as u64
+    );
     assert_eq!(count_in(&world.unit.state("p7", None).await.unwrap().memory), 12);
     // A dry run sees the state that lanes left; a restart answers from the store.
     let world = world.restart().await;
@@ -54,12 +70,7 @@ async fn what_comes_back_is_evaluated_natively_and_nothing_is_lost() {
         assert_eq!(world.result(&pid, &message_id(&pid, 4)).await.unwrap().error, Some(json!({})));
     }
     assert_eq!(world.engine.lane_evaluations(), 20 * 4);
-    let mut registry = prometheus_client::registry::Registry::default();
-    world.metrics().register(&mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let line = r#"lockstep_lanes_handed_back_total{module="module-shared",reason="host"} 20"#;
-    assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
+    assert_eq!(metric(&world, r#"lanes_handed_back_total{module="module-shared",reason="host"}"#), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +80,25 @@ async fn an_adapter_that_fails_costs_time_and_no_result() {
         assert_eq!(counts(&world, 10, 4).await, [4; 10], "{failure}");
         assert!(world.engine.lane_evaluations() > 0);
         world.unit.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_are_wrong_are_found_out_before_anyone_is_told() {
+    for fault in ["lane-wrong", "lane-astray"] {
+        let world = world(EngineChoice::Lanes, 40, &[fault, "inc", "inc"]).await;
+        assert_eq!(counts(&world, 40, 3).await, [3; 40], "{fault}");
+        for at in 0..40 {
+            let pid = format!("p{at}");
+            let told = world.result(&pid, &message_id(&pid, 1)).await.unwrap();
+            assert_eq!(told.output, Some(json!("1")), "{fault}");
+            assert_eq!(count_in(&world.unit.state(&pid, None).await.unwrap().memory), 3, "{fault}");
+        }
+        assert_eq!(metric(&world, r#"lanes_wrong_total{module="module-shared"}"#), 1, "{fault}");
+        // They are not compiled a second time.
+        (0..40).for_each(|at| drop(world.network.append(&format!("p{at}"), "inc")));
+        assert_eq!(counts(&world, 40, 4).await, [4; 40], "{fault}");
+        assert_eq!(world.engine.lane_compilations(), 1, "{fault}");
     }
 }
 
@@ -99,7 +129,8 @@ async fn long_messages_of_many_processes_learn_to_go_to_lanes() {
     let world = world(EngineChoice::Auto, 40, &messages).await;
     assert_eq!(counts(&world, 40, 20).await, [20; 40]);
     assert_eq!(world.engine.lane_compilations(), 1);
-    let (in_lanes, all) = (world.engine.lane_evaluations(), world.engine.evaluations());
+    let all = world.engine.evaluations() - world.engine.fork_evaluations();
+    let in_lanes = world.engine.lane_evaluations();
     assert_eq!(all, 40 * 21);
     assert!(in_lanes > 400, "{in_lanes} of {all}");
     // A restart knows.
@@ -108,7 +139,8 @@ async fn long_messages_of_many_processes_learn_to_go_to_lanes() {
         (0..6).for_each(|_| drop(world.network.append(&format!("p{at}"), "sleep 20")));
     }
     assert_eq!(counts(&world, 40, 26).await, [26; 40]);
-    let (in_lanes, all) = (world.engine.lane_evaluations(), world.engine.evaluations());
+    let all = world.engine.evaluations() - world.engine.fork_evaluations();
+    let in_lanes = world.engine.lane_evaluations();
     assert!(in_lanes > all / 2, "{in_lanes} of {all}");
 }
 
@@ -119,7 +151,8 @@ async fn lanes_that_are_compiled_again_are_measured_again() {
     let world = world(EngineChoice::Auto, 40, &messages).await;
     assert_eq!(counts(&world, 40, 20).await, [20; 40]);
     assert_eq!(world.engine.lane_compilations(), 2);
-    let (in_lanes, all) = (world.engine.lane_evaluations(), world.engine.evaluations());
+    let all = world.engine.evaluations() - world.engine.fork_evaluations();
+    let in_lanes = world.engine.lane_evaluations();
     assert_eq!(all, 40 * 21);
     assert!(in_lanes > 300, "{in_lanes} of {all}");
 }
