@@ -253,6 +253,14 @@ impl Gate {
         }
     }
 
+    /// Lanes were wrong. That outlives a restart.
+    fn distrust(&self) {
+        self.rules.counts.wrong(&self.module);
+        let mut known = self.lock();
+        known.rates.distrust_lanes();
+        self.keep(&known);
+    }
+
     pub(super) fn count_handed_back(&self, why: HandedBack) {
         tracing::debug!(module = &*self.module, ?why, "handed back to the native engine");
         self.rules.counts.handed_back(&self.module, why);
@@ -345,6 +353,11 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
         if known.adapter.take().is_some_and(|other| other != adapter) {
             known.rates.forget_lanes();
         }
+        if known.rates.distrusts_lanes() {
+            tracing::warn!(module = &**module, adapter, "lanes came to wrong results here before, and stay closed");
+            known.stage = Stage::Refused;
+            return;
+        }
         known.trial = Trial::No;
         known.stage = Stage::Ready { offers: give, adapter, is_paused: false };
     }
@@ -353,7 +366,7 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
         End::Closed => Stage::Refused,
         End::Wrong(difference) => {
             if let Some(gate) = gate.upgrade() {
-                gate.rules.counts.wrong(module);
+                gate.distrust();
             }
             tracing::error!(
                 module = &**module,

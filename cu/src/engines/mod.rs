@@ -91,7 +91,7 @@ pub trait Live: Send {
 pub trait Seating: Send {
     /// Processes that one dispatch takes at most.
     fn lanes_max(&self) -> usize;
-    /// What they run on.
+    /// What they run on: what was learnt of lanes holds for as long as that is the same.
     fn adapter(&self) -> &str;
     /// Evaluates messages of different processes at once; those not over by the deadline come back.
     fn evaluate(&mut self, visits: &[Visit<'_>], deadline: Instant) -> Result<Vec<Came>, Lost>;

@@ -88,6 +88,8 @@ pub struct Rates {
     left_alone: BTreeMap<u32, Instant>,
     /// Time that messages took natively since this unit began.
     spent: Duration,
+    /// Whether lanes came to something else than the native engine, once.
+    is_wrong: bool,
 }
 
 /// As kept over restarts.
@@ -96,6 +98,8 @@ struct Kept {
     adapter: String,
     native: Mean,
     lanes: BTreeMap<u32, Mean>,
+    #[serde(default)]
+    is_wrong: bool,
 }
 
 /// The work of a message that charged so much gas.
@@ -188,25 +192,38 @@ impl Rates {
         if is_tried || wins(possible) { Advice::Try } else { Advice::Native }
     }
 
-    /// The rates for a restart, as they are on this adapter.
+    /// Lanes came to something else than the native engine.
+    pub fn distrust_lanes(&mut self) {
+        self.is_wrong = true;
+    }
+
+    /// Whether they ever did, on the adapter and with the driver that they run on.
+    pub fn distrusts_lanes(&self) -> bool {
+        self.is_wrong
+    }
+
+    /// What is known, for a restart, as it is on this adapter.
     pub fn to_text(&self, adapter: &str) -> String {
-        let kept = Kept { adapter: adapter.to_owned(), native: self.native, lanes: self.lanes.clone() };
+        let (native, lanes, is_wrong) = (self.native, self.lanes.clone(), self.is_wrong);
+        let kept = Kept { adapter: adapter.to_owned(), native, lanes, is_wrong };
         serde_json::to_string(&kept).expect("numbers and texts always serialise")
     }
 
-    /// Rates that an earlier run kept, and their adapter; none if they cannot be read.
+    /// What an earlier run kept, and its adapter; none if it cannot be read.
     pub fn from_text(text: &str) -> Option<(Rates, String)> {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let is_sound =
             |mean: &Mean| [mean.work, mean.seconds, mean.messages].iter().all(|n| n.is_finite() && *n >= 0.0);
         let sound = is_sound(&kept.native) && kept.lanes.iter().all(|(class, mean)| *class < 32 && is_sound(mean));
-        sound.then(|| (Rates { native: kept.native, lanes: kept.lanes, ..Rates::default() }, kept.adapter))
+        let Kept { adapter, native, lanes, is_wrong } = kept;
+        sound.then(|| (Rates { native, lanes, is_wrong, ..Rates::default() }, adapter))
     }
 
-    /// Forgets what is known of lanes: they will run on another adapter.
+    /// Forgets what is known of lanes: they are others, or run on another adapter.
     pub fn forget_lanes(&mut self) {
         self.lanes.clear();
         self.left_alone.clear();
+        self.is_wrong = false;
     }
 }
 
@@ -297,6 +314,12 @@ mod tests {
         assert_eq!(adapter, "an adapter");
         assert!(again.is_worth_compiling(64, 2, WAIT, now), "at once: it is known to win");
         assert_eq!(again.advice(64, 2, WAIT, now), Advice::Lanes);
+        assert!(!again.distrusts_lanes());
+        rates.distrust_lanes();
+        let (mut again, _) = Rates::from_text(&rates.to_text("an adapter")).unwrap();
+        assert!(again.distrusts_lanes());
+        again.forget_lanes();
+        assert!(!again.distrusts_lanes());
         for text in ["", "{}", "[1]", r#"{"adapter":"a","native":{"work":-1,"seconds":1,"messages":1},"lanes":{}}"#] {
             assert!(Rates::from_text(text).is_none(), "{text}");
         }

@@ -29,7 +29,7 @@ const TEXT_BYTES_MAX: usize = 1 << 18;
 pub(super) struct Seated {
     module: Module,
     wasm: Arc<[u8]>,
-    /// What they run on, as people call it.
+    /// What they run on, and with which driver.
     adapter: String,
     /// What the kernels trust.
     doubts: Doubts,
@@ -40,8 +40,9 @@ pub(super) struct Seated {
 impl Seated {
     /// `devices` are alike, and one at least. Blocking, for seconds.
     pub fn new(devices: Vec<Device>, module: &Module, wasm: &Arc<[u8]>) -> Result<Self, Error> {
-        let name = devices[0].found.name.clone();
-        let adapter = if devices.len() == 1 { name } else { format!("{} x {name}", devices.len()) };
+        let found = &devices[0].found;
+        let times = if devices.len() == 1 { String::new() } else { format!("{} x ", devices.len()) };
+        let adapter = format!("{times}{} ({})", found.name, found.driver);
         let parts = compiled(devices, module, wasm, Trust::FULL)?;
         let (module, wasm) = (module.clone(), Arc::clone(wasm));
         Ok(Self { module, wasm, adapter, doubts: Doubts::new(Trust::FULL), parts })

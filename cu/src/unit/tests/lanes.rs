@@ -99,6 +99,11 @@ async fn lanes_that_are_wrong_are_found_out_before_anyone_is_told() {
         (0..40).for_each(|at| drop(world.network.append(&format!("p{at}"), "inc")));
         assert_eq!(counts(&world, 40, 4).await, [4; 40], "{fault}");
         assert_eq!(world.engine.lane_compilations(), 1, "{fault}");
+        // Nor are they used after a restart.
+        let world = world.restart().await;
+        (0..40).for_each(|at| drop(world.network.append(&format!("p{at}"), "inc")));
+        assert_eq!(counts(&world, 40, 5).await, [5; 40], "{fault}");
+        assert_eq!(world.engine.lane_evaluations(), 0, "{fault}");
     }
 }
 
