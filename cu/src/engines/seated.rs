@@ -48,11 +48,10 @@ impl Seated {
         Ok(Self { module, wasm, adapter, doubts: Doubts::new(Trust::FULL), parts })
     }
 
-    /// How many of these memories each adapter has.
+    /// Which of the adapters has a memory.
     #[cfg(test)]
-    pub fn processes_held(&self, stamps: &[Stamp]) -> Vec<usize> {
-        let held = self.parts.iter().map(Part::stamps);
-        held.map(|held| stamps.iter().filter(|stamp| held.contains(stamp)).count()).collect()
+    pub fn place_of(&self, stamp: Stamp) -> Option<usize> {
+        self.parts.iter().position(|part| part.stamps().contains(&stamp))
     }
 }
 
