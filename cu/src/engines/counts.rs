@@ -72,15 +72,12 @@ impl LanesCounts {
         self.compile_seconds.get_or_create(&ModuleLabels { module: module.clone() }).set(took.as_secs_f64());
     }
 
-    pub(super) fn group(&self, module: &Arc<str>, evaluated: usize, took: Duration) {
+    pub(super) fn group(&self, module: &Arc<str>, evaluated: usize, compared: u64, took: Duration) {
         let labels = ModuleLabels { module: module.clone() };
         self.messages.get_or_create(&labels).inc_by(evaluated as u64);
+        self.compared.get_or_create(&labels).inc_by(compared);
         self.groups.get_or_create(&labels).inc();
         self.seconds.get_or_create(&labels).inc_by(took.as_secs_f64());
-    }
-
-    pub(super) fn compared(&self, module: &Arc<str>, messages: u64) {
-        self.compared.get_or_create(&ModuleLabels { module: module.clone() }).inc_by(messages);
     }
 
     pub(super) fn wrong(&self, module: &Arc<str>) {

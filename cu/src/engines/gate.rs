@@ -240,8 +240,7 @@ impl Gate {
 
     /// A group is back, and so many of its messages were the same natively.
     pub(super) fn learn_group(&self, group: &Group, compared: u64) {
-        self.rules.counts.group(&self.module, group.evaluated, group.took);
-        self.rules.counts.compared(&self.module, compared);
+        self.rules.counts.group(&self.module, group.evaluated, compared, group.took);
         tracing::debug!(module = &*self.module, ?group, "a group of lanes is back");
         let now = Instant::now();
         let mut known = self.lock();
@@ -253,8 +252,14 @@ impl Gate {
         }
     }
 
-    /// Lanes were wrong. That outlives a restart.
-    fn distrust(&self) {
+    /// Lanes came to something else than the native engine. That outlives a restart.
+    pub(super) fn distrust(&self, difference: &str) {
+        tracing::error!(
+            module = &*self.module,
+            difference,
+            "lanes came to something else than the native engine, which evaluates all of the module's messages from now on. \
+             Results that lanes gave before and that were not compared may be wrong; most likely the fault is the driver's"
+        );
         self.rules.counts.wrong(&self.module);
         let mut known = self.lock();
         known.rates.distrust_lanes();
@@ -364,18 +369,6 @@ fn live(gate: &Weak<Gate>, program: &dyn Program, module: &Arc<str>) {
     let Ok(seating) = seating else { return };
     let stage = match group::run(gate, seating, &offers) {
         End::Closed => Stage::Refused,
-        End::Wrong(difference) => {
-            if let Some(gate) = gate.upgrade() {
-                gate.distrust();
-            }
-            tracing::error!(
-                module = &**module,
-                difference,
-                "lanes came to something else than the native engine, which evaluates all of the module's messages from now on. \
-                 Results that lanes gave before and that were not compared may be wrong; most likely the fault is the driver's"
-            );
-            Stage::Refused
-        }
         End::Failed(why) => {
             tracing::warn!(module = &**module, why, "lanes failed; the native engine goes on");
             Stage::Failed(Instant::now())

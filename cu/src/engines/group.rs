@@ -17,11 +17,7 @@ use lockstep_jit::{
 };
 use tokio::sync::oneshot;
 
-use super::{
-    Gate, Live, Seating,
-    rates::Group,
-    witness::{Seen, Witness},
-};
+use super::{Gate, Live, Seating, rates::Group, witness::Witness};
 use crate::process::pool::panic_text;
 
 /// How often a thread without work looks whether the unit is closing.
@@ -46,10 +42,8 @@ pub(super) type Visited = (Box<dyn Live>, Option<Given>);
 
 /// Why a module's lanes ended.
 pub(super) enum End {
-    /// Nobody can make offers any more.
+    /// Nobody can make offers any more, or lanes are not to be trusted with any.
     Closed,
-    /// They are not used again: this they did otherwise than the native engine.
-    Wrong(String),
     /// The adapter, or its driver's library, failed.
     Failed(String),
 }
@@ -110,20 +104,9 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, witness: &mut Witness, mut g
         group.into_iter().for_each(decline);
         return Ok(());
     };
-    let (came, ended) = match caught(|| visit(seating, &mut group, patience)) {
-        Ok(Ok((came, took))) => {
-            match caught(|| witness.look(&mut group, &came, took, |native| gate.learn_native(native))) {
-                Ok(Seen { compared, difference: None }) => {
-                    gate.learn_group(&group_of(&came, took), compared);
-                    (came, Ok(()))
-                }
-                // What of the others is right, nobody knows.
-                Ok(Seen { difference: Some(difference), .. }) => (Vec::new(), Err(End::Wrong(difference))),
-                Err(panic) => (Vec::new(), Err(panic)),
-            }
-        }
-        Ok(Err(lost)) => (Vec::new(), Err(End::Failed(lost.to_string()))),
-        Err(panic) => (Vec::new(), Err(panic)),
+    let (came, ended) = match witnessed(gate, seating, witness, &mut group, patience) {
+        Ok(came) => (came, Ok(())),
+        Err(end) => (Vec::new(), Err(end)),
     };
     let mut came = came.into_iter();
     for offer in group {
@@ -139,6 +122,29 @@ fn evaluate(gate: &Gate, seating: &mut dyn Seating, witness: &mut Witness, mut g
         let _ = offer.reply.send((offer.live, given));
     }
     ended
+}
+
+/// What became of a group's messages in lanes, if a look at some of them says nothing against it.
+fn witnessed(
+    gate: &Gate,
+    seating: &mut dyn Seating,
+    witness: &mut Witness,
+    group: &mut [Offer],
+    patience: Duration,
+) -> Result<Vec<Came>, End> {
+    let visited = caught(|| visit(seating, group, patience))?;
+    let (came, took) = visited.map_err(|lost| End::Failed(lost.to_string()))?;
+    match caught(|| witness.look(group, &came, took, |native| gate.learn_native(native)))? {
+        Ok(compared) => {
+            gate.learn_group(&group_of(&came, took), compared);
+            Ok(came)
+        }
+        // What of the others is right, nobody knows.
+        Err(difference) => {
+            gate.distrust(&difference);
+            Err(End::Closed)
+        }
+    }
 }
 
 /// Has a group's messages evaluated in lanes; how long that took, too.

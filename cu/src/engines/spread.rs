@@ -18,10 +18,13 @@ pub(super) struct Place {
 /// Deals visits, given by what their memories are, to places that are equally fast: for each place, which visits. As many
 /// places are used as have a [share](SHARE_MIN) worth having, each is given as many as the others, and a visit goes where its
 /// memory is, if there is room for it. What no place has room for is in none.
+///
+/// # Panics
+/// If there is no place.
 pub(super) fn deal(visits: &[Option<Stamp>], places: &[Place]) -> Vec<Vec<usize>> {
-    let used = (visits.len() / SHARE_MIN).clamp(1, places.len().max(1)).min(places.len());
+    let used = (visits.len() / SHARE_MIN).clamp(1, places.len());
     let mut dealt: Vec<Vec<usize>> = places.iter().map(|_| Vec::new()).collect();
-    let share = visits.len().div_ceil(used.max(1));
+    let share = visits.len().div_ceil(used);
     let mut strangers = Vec::new();
     for (at, stamp) in visits.iter().enumerate() {
         let knows = |place: usize| {

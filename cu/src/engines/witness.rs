@@ -34,46 +34,46 @@ pub(super) struct Witness {
     place: f64,
 }
 
-/// What comparing came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Messages that were compared.
-    pub compared: u64,
-    /// What lanes did otherwise than the native engine, in words.
-    pub difference: Option<String>,
-}
-
 impl Witness {
-    /// Compares messages of a group that took so long in lanes, as many as there is time for. `learn` is told of each that the
-    /// native engine has evaluated.
-    pub fn look(&mut self, group: &mut [Offer], came: &[Came], took: Duration, learn: impl Fn(&Evaluation)) -> Seen {
-        let evaluated: Vec<usize> = came
+    /// Compares messages of a group that took so long in lanes, as many as there is time for, and says how many. `learn` is
+    /// told of each that the native engine has evaluated.
+    ///
+    /// # Errors
+    /// What lanes did otherwise than the native engine, in words.
+    pub fn look(
+        &mut self,
+        group: &mut [Offer],
+        came: &[Came],
+        took: Duration,
+        learn: impl Fn(&Evaluation),
+    ) -> Result<u64, String> {
+        let evaluated: Vec<_> = came
             .iter()
             .enumerate()
-            .filter(|(_, came)| matches!(came, Came::Evaluated { .. }))
-            .map(|(at, _)| at)
+            .filter_map(|(at, came)| match came {
+                Came::Evaluated { evaluation, change } => Some((at, evaluation, change.as_ref())),
+                Came::HandedBack(_) => None,
+            })
             .collect();
         let is_first = !self.has_looked;
         let most = if is_first { FIRST_MAX.min(evaluated.len()) } else { evaluated.len() };
         self.credit += took.as_secs_f64() * if is_first { 1.0 } else { SHARE };
-        let (mut looked_at, mut seen) = (HashSet::new(), Seen { compared: 0, difference: None });
+        let (mut looked_at, mut compared) = (HashSet::new(), 0);
         for _ in 0..most {
-            if self.credit <= 0.0 || seen.difference.is_some() {
+            if self.credit <= 0.0 {
                 break;
             }
             self.place = (self.place + STRIDE).fract();
-            let at = evaluated[(self.place * evaluated.len() as f64) as usize % evaluated.len()];
-            let Came::Evaluated { evaluation, change } = &came[at] else { continue };
+            let (at, evaluation, change) = evaluated[(self.place * evaluated.len() as f64) as usize % evaluated.len()];
             if !looked_at.insert(at) {
                 continue;
             }
             let begun = Instant::now();
-            let compared = compare(&mut group[at], evaluation, change.as_ref(), &learn);
+            let difference = compare(&mut group[at], evaluation, change, &learn);
             self.credit -= begun.elapsed().as_secs_f64();
-            match compared {
-                Ok(difference) => {
-                    (seen.compared, seen.difference, self.has_looked) = (seen.compared + 1, difference, true);
-                }
+            match difference {
+                Ok(None) => (compared, self.has_looked) = (compared + 1, true),
+                Ok(Some(difference)) => return Err(difference),
                 // That says nothing of lanes.
                 Err(error) => tracing::warn!(%error, "a message of lanes cannot be held against the native engine"),
             }
@@ -82,7 +82,7 @@ impl Witness {
             // Neither what is left of its time nor what it took too long is of later groups' concern.
             self.credit = 0.0;
         }
-        seen
+        Ok(compared)
     }
 }
 
